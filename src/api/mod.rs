@@ -1,0 +1,1 @@
+//! What JavaScript calls: wasm-bindgen shells without logic of their own.

@@ -1,0 +1,1 @@
+//! HF checkpoint folder → model folder.

@@ -1,0 +1,1 @@
+//! Model folders from the network or the cache to `weights`.

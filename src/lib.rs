@@ -1,0 +1,26 @@
+//! BLIP-2 on Burn: captions, questions about an image, chat and image-text retrieval, in a browser tab (WebAssembly, WebGPU)
+//! and natively. It follows the BLIP-2 of Hugging Face transformers to the token; names here are the names there.
+//!
+//! The layers import downwards only (`tests/imports.rs` holds them to it; an arrow reads "is used by"):
+//! `error, device ← weights ← ops ← layers ← models ← generation ← tasks ← api`. `processor` stands on `error` alone,
+//! `delivery` (network and cache) on `error` and `weights`, `convert` on `models` and below.
+
+#[cfg(not(any(feature = "cpu", feature = "webgpu")))]
+compile_error!("choose a device: feature `cpu`, feature `webgpu`, or both");
+
+#[cfg(target_family = "wasm")]
+pub mod api;
+#[cfg(not(target_family = "wasm"))]
+pub mod convert;
+pub mod delivery;
+pub mod device;
+pub mod error;
+pub mod generation;
+pub mod layers;
+pub mod models;
+pub mod ops;
+pub mod processor;
+pub mod tasks;
+pub mod weights;
+
+pub use error::{Error, Result};

@@ -1,0 +1,249 @@
+//! Weights on their way from shards to models. A model asks for each tensor by its HF key, where it uses it. Asked on
+//! `Weights::plan`, that only writes down what it needs; shards are then pushed in any order, each part repacked and
+//! uploaded as it comes; asked again on the filled `Weights`, the model gets its tensors. So no second table of names
+//! exists, `convert` knows shapes from the models themselves, and no weight is held twice.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use burn_tensor::{Int, Tensor, TensorData};
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::weights::quant::{Quant, words_per_row};
+
+/// How a model reads a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Norms, biases, positions, query tokens: f32 always.
+    Tensor,
+    /// A matrix [out, in] of a linear layer or an embedding: any `Quant`.
+    Matrix,
+}
+
+/// One tensor that a model asks for: shape as in the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    pub role: Role,
+    pub shape: Vec<usize>,
+}
+
+/// What a model's `load` asks for, by key.
+pub type Plan = BTreeMap<String, Request>;
+
+/// Rows of a matrix in one buffer. A buffer is at most a shard, so that it fits WebGPU's default binding size.
+#[derive(Debug, Clone)]
+pub struct Chunk {
+    pub rows: Range<usize>,
+    /// `rows.len() * words_per_row(quant, columns)` words, as `weights::quant` lays them out.
+    pub words: Tensor<1, Int>,
+}
+
+/// A weight matrix [rows, columns] = [out, in], packed as the kernels read it. Chunks are in order and leave no row out.
+#[derive(Debug, Clone)]
+pub struct Matrix {
+    pub quant: Quant,
+    pub rows: usize,
+    pub columns: usize,
+    pub chunks: Vec<Chunk>,
+}
+
+impl Matrix {
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        self.rows * words_per_row(self.quant, self.columns) * 4
+    }
+}
+
+/// Rows of one tensor as a shard holds them, ready for the device. Rows count along the first dimension.
+pub enum Part {
+    F32(Vec<f32>),
+    /// Whole rows in the kernels' layout.
+    Packed { quant: Quant, words: Vec<u32> },
+}
+
+enum Entry {
+    /// Waits for the rest of its rows on the host: such tensors are small.
+    Filling { values: Vec<f32>, rows: usize },
+    Tensor(Tensor<1>),
+    Matrix { quant: Quant, chunks: Vec<Chunk> },
+}
+
+enum Store {
+    Plan(RefCell<Plan>),
+    Filled { device: Device, plan: Plan, entries: RefCell<BTreeMap<String, Entry>> },
+}
+
+/// A prefix into a store of weights; `at` goes one name deeper.
+#[derive(Clone)]
+pub struct Weights {
+    store: Rc<Store>,
+    prefix: String,
+}
+
+impl Weights {
+    /// What `load` would ask for, without any weight. The tensors that it gets hold zeros and no memory.
+    pub fn plan<T>(load: impl FnOnce(&Weights) -> Result<T>) -> Result<Plan> {
+        let weights = Self { store: Rc::new(Store::Plan(RefCell::default())), prefix: String::new() };
+        load(&weights)?;
+        match &*weights.store {
+            Store::Plan(plan) => Ok(plan.take()),
+            Store::Filled { .. } => unreachable!("made as a plan above"),
+        }
+    }
+
+    /// An empty store that `put` fills with what `plan` names.
+    pub fn new(device: &Device, plan: Plan) -> Self {
+        Self { store: Rc::new(Store::Filled { device: device.clone(), plan, entries: RefCell::default() }), prefix: String::new() }
+    }
+
+    /// The weights below `name`: `weights.at("encoder").at("layers.0")`.
+    pub fn at(&self, name: impl AsRef<str>) -> Self {
+        Self { store: self.store.clone(), prefix: self.key(name.as_ref()) }
+    }
+
+    fn key(&self, name: &str) -> String {
+        if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    /// Takes rows of the tensor `key` to the device; of what the plan does not name nothing is kept.
+    /// Errors: weight-shape, weight-invalid.
+    pub fn put(&self, key: &str, rows: Range<usize>, part: Part) -> Result<()> {
+        let Store::Filled { device, plan, entries } = &*self.store else { return Ok(()) };
+        let Some(request) = plan.get(key) else { return Ok(()) };
+        let (total, columns) = rows_and_columns(&request.shape);
+        let invalid = |reason: String| Error::WeightInvalid { file: String::new(), key: key.into(), reason };
+        if rows.end > total || rows.is_empty() {
+            return Err(invalid(format!("rows {rows:?} of a tensor with {total}")));
+        }
+        let (quant, words) = match (request.role, part) {
+            (Role::Tensor, Part::F32(values)) => return put_tensor(device, entries, key, rows, values, &request.shape, invalid),
+            (Role::Tensor, Part::Packed { quant, .. }) => return Err(invalid(format!("this tensor cannot be {quant}"))),
+            (Role::Matrix, Part::F32(values)) => (Quant::F32, bytemuck::cast_vec(values)),
+            (Role::Matrix, Part::Packed { quant, words }) => (quant, words),
+        };
+        let expected = rows.len() * words_per_row(quant, columns);
+        if words.len() != expected {
+            return Err(invalid(format!("{} words for {} rows, expected {expected}", words.len(), rows.len())));
+        }
+        let length = words.len();
+        let words = Tensor::from_data(TensorData::new(bytemuck::cast_vec::<u32, i32>(words), [length]), &device.burn);
+        let mut entries = entries.borrow_mut();
+        let entry = entries.entry(key.into()).or_insert(Entry::Matrix { quant, chunks: vec![] });
+        match entry {
+            Entry::Matrix { quant: before, chunks } if *before == quant => {
+                if chunks.iter().any(|chunk| chunk.rows.start < rows.end && rows.start < chunk.rows.end) {
+                    return Err(invalid(format!("rows {rows:?} twice")));
+                }
+                let place = chunks.partition_point(|chunk| chunk.rows.start < rows.start);
+                chunks.insert(place, Chunk { rows, words });
+                Ok(())
+            }
+            _ => Err(invalid("two quantizations in one tensor".into())),
+        }
+    }
+
+    /// A tensor of the checkpoint that is always f32: norms, biases, positions. Errors: weight-missing, weight-shape.
+    pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        let key = self.key(name);
+        match &*self.store {
+            Store::Plan(plan) => {
+                plan.borrow_mut().insert(key, Request { role: Role::Tensor, shape: shape.to_vec() });
+                Ok(Tensor::<D>::zeros([1; D], &plan_device()).expand(shape))
+            }
+            Store::Filled { plan, entries, .. } => {
+                check_shape(plan, &key, &shape)?;
+                match entries.borrow_mut().remove(&key) {
+                    Some(Entry::Tensor(tensor)) => Ok(tensor.reshape(shape)),
+                    _ => Err(Error::WeightMissing { key }),
+                }
+            }
+        }
+    }
+
+    /// A weight matrix whose checkpoint shape is `shape`: rows are its first dimension, columns all the others.
+    /// Errors: weight-missing, weight-shape.
+    pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
+        let key = self.key(name);
+        let (rows, columns) = rows_and_columns(shape);
+        match &*self.store {
+            Store::Plan(plan) => {
+                plan.borrow_mut().insert(key, Request { role: Role::Matrix, shape: shape.to_vec() });
+                Ok(Matrix { quant: Quant::F32, rows, columns, chunks: vec![] })
+            }
+            Store::Filled { plan, entries, .. } => {
+                check_shape(plan, &key, shape)?;
+                let Some(Entry::Matrix { quant, chunks }) = entries.borrow_mut().remove(&key) else {
+                    return Err(Error::WeightMissing { key });
+                };
+                if chunks.iter().map(|chunk| chunk.rows.len()).sum::<usize>() != rows {
+                    return Err(Error::WeightMissing { key });
+                }
+                Ok(Matrix { quant, rows, columns, chunks })
+            }
+        }
+    }
+
+    /// What was put and nobody has asked for.
+    pub fn unused(&self) -> Vec<String> {
+        match &*self.store {
+            Store::Plan(_) => vec![],
+            Store::Filled { entries, .. } => entries.borrow().keys().cloned().collect(),
+        }
+    }
+}
+
+fn put_tensor(
+    device: &Device,
+    entries: &RefCell<BTreeMap<String, Entry>>,
+    key: &str,
+    rows: Range<usize>,
+    part: Vec<f32>,
+    shape: &[usize],
+    invalid: impl Fn(String) -> Error,
+) -> Result<()> {
+    let (total, columns) = rows_and_columns(shape);
+    if part.len() != rows.len() * columns {
+        return Err(Error::WeightShape { key: key.into(), expected: vec![rows.len(), columns], found: vec![part.len()] });
+    }
+    let mut entries = entries.borrow_mut();
+    let filling = Entry::Filling { values: vec![0.0; total * columns], rows: 0 };
+    let Entry::Filling { values, rows: filled } = entries.entry(key.into()).or_insert(filling) else {
+        return Err(invalid("more rows than the tensor has".into()));
+    };
+    values[rows.start * columns..rows.end * columns].copy_from_slice(&part);
+    *filled += rows.len();
+    if *filled == total {
+        let values = std::mem::take(values);
+        let length = values.len();
+        let tensor = Tensor::from_data(TensorData::new(values, [length]), &device.burn);
+        entries.insert(key.into(), Entry::Tensor(tensor));
+    }
+    Ok(())
+}
+
+fn check_shape(plan: &Plan, key: &str, shape: &[usize]) -> Result<()> {
+    match plan.get(key) {
+        None => Err(Error::WeightMissing { key: key.into() }),
+        Some(request) if request.shape == shape => Ok(()),
+        Some(request) => Err(Error::WeightShape { key: key.into(), expected: shape.to_vec(), found: request.shape.clone() }),
+    }
+}
+
+/// [a, b, c] → (a, b·c); [] → (1, 1).
+pub(crate) fn rows_and_columns(shape: &[usize]) -> (usize, usize) {
+    match shape {
+        [] => (1, 1),
+        [rows, columns @ ..] => (*rows, columns.iter().product()),
+    }
+}
+
+/// Planning needs tensors of the right shape and nothing in them; where flex is not built in, the default device serves.
+fn plan_device() -> burn_tensor::Device {
+    #[cfg(feature = "cpu")]
+    return burn_tensor::Device::flex();
+    #[cfg(not(feature = "cpu"))]
+    burn_tensor::Device::default()
+}
