@@ -104,8 +104,19 @@ mod tests {
     #[test]
     fn what_is_not_a_folder_on_the_web_is_refused() {
         for url in [
-            "", "models/demo", "//host/x", "file:///etc/passwd", "blob:https://a/b", "javascript://x", "https://", "https:///x",
-            "https://user:pass@host/x", "https://host/a b", "https://host/a\\b", "https://host/a/../b", "https://host/a/%2E%2e/b",
+            "",
+            "models/demo",
+            "//host/x",
+            "file:///etc/passwd",
+            "blob:https://a/b",
+            "javascript://x",
+            "https://",
+            "https:///x",
+            "https://user:pass@host/x",
+            "https://host/a b",
+            "https://host/a\\b",
+            "https://host/a/../b",
+            "https://host/a/%2E%2e/b",
         ] {
             let error = Address::parse(url).unwrap_err();
             assert_eq!(error.code(), "input-invalid", "{url}");

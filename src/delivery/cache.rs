@@ -87,6 +87,10 @@ impl<S: Storage> Cache<S> {
         Self { storage }
     }
 
+    pub fn storage(&self) -> &S {
+        &self.storage
+    }
+
     /// Everything that is kept, by content. Errors: storage-unavailable.
     pub async fn contents(&self) -> Result<BTreeSet<Content>> {
         Ok(self.storage.list().await?.iter().filter_map(|key| Content::from_key(key)).collect())
@@ -194,12 +198,10 @@ impl<S: Storage> Cache<S> {
         loop {
             match self.storage.put(key, bytes).await {
                 // Browsers give freed room back late: having freed twice what is needed, more of it would not help now.
-                Err(error @ Error::StorageQuota { .. }) if freed < 2 * bytes.len() as u64 => {
-                    match self.evict(load).await? {
-                        0 => return Err(error),
-                        more => freed += more,
-                    }
-                }
+                Err(error @ Error::StorageQuota { .. }) if freed < 2 * bytes.len() as u64 => match self.evict(load).await? {
+                    0 => return Err(error),
+                    more => freed += more,
+                },
                 other => return other,
             }
         }

@@ -165,7 +165,10 @@ impl Partial {
 
 enum Failure {
     /// The connection or the host, for now: try again from where it broke.
-    Broken { error: Error, retry_after: Option<String> },
+    Broken {
+        error: Error,
+        retry_after: Option<String>,
+    },
     /// All came, and it is not the file: try again past every cache.
     Damaged(Error),
     Final(Error),
@@ -305,4 +308,157 @@ fn verify(wanted: &Wanted<'_>, partial: &Partial) -> Result<(), Failure> {
 /// Lower-case hex, as indices write hashes.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use pollster::block_on;
+
+    use super::*;
+    use crate::delivery::testing::{Event, Host, sha256};
+
+    const URL: &str = "https://host/model/a.bin";
+
+    fn content() -> Vec<u8> {
+        (0..100).collect()
+    }
+
+    fn host(events: impl IntoIterator<Item = Event>) -> Host {
+        let host = Host::default();
+        host.serve(URL, &content());
+        host.plan(URL, events);
+        host
+    }
+
+    fn get(host: &Host, size: Size) -> Result<Vec<u8>> {
+        let hash = sha256(&content());
+        let wanted = Wanted { name: "a.bin", url: URL, size, sha256: Some(&hash), freshness: Freshness::Bypass };
+        block_on(fetch(host, &wanted, &Access::default(), &Retry::default(), &|_| {}))
+    }
+
+    fn code(result: Result<Vec<u8>>) -> &'static str {
+        result.unwrap_err().code()
+    }
+
+    #[test]
+    fn a_broken_transfer_goes_on_where_it_broke() {
+        let host = host([Event::BreaksAfter(40), Event::Unreachable, Event::BreaksAfter(20)]);
+        assert_eq!(get(&host, Size::Exactly(100)).unwrap(), content());
+        assert_eq!(host.asked("a.bin"), [0, 40, 40, 60]);
+    }
+
+    #[test]
+    fn a_host_that_knows_no_ranges_is_read_from_the_start() {
+        let host = host([Event::BreaksAfter(40), Event::IgnoresRange]);
+        assert_eq!(get(&host, Size::Exactly(100)).unwrap(), content());
+        assert_eq!(host.asked("a.bin"), [0, 40]);
+    }
+
+    #[test]
+    fn where_ranges_fail_again_and_again_the_file_is_read_from_the_start() {
+        let host = host([Event::BreaksAfter(40), Event::Unreachable, Event::Unreachable]);
+        assert_eq!(get(&host, Size::Exactly(100)).unwrap(), content());
+        assert_eq!(host.asked("a.bin"), [0, 40, 40, 0]);
+    }
+
+    #[test]
+    fn a_busy_host_is_asked_again_as_it_wishes_and_else_ever_more_rarely() {
+        let busy = |after| Event::Status(429, after);
+        let waits = host([busy(None), busy(Some("7")), Event::Status(503, None), busy(Some("99999"))]);
+        assert_eq!(get(&waits, Size::Exactly(100)).unwrap(), content());
+        assert_eq!(*waits.slept.borrow(), [500, 7_000, 2_000, 60_000]);
+        let gives_up = host(vec![Event::Status(500, None); 9]);
+        let error = get(&gives_up, Size::Exactly(100)).unwrap_err();
+        assert!(matches!(error, Error::Network { status: Some(500), .. }));
+        assert_eq!(gives_up.asked("a.bin").len(), 5);
+    }
+
+    #[test]
+    fn jitter_takes_up_to_a_half() {
+        let retry = Retry::default();
+        assert_eq!([0.0, 0.5, 1.0].map(|jitter| retry.delay(2, None, jitter)), [Some(1000), Some(750), Some(500)]);
+        assert_eq!(Retry { attempts: 99, ..retry }.delay(60, None, 0.0), Some(15_000));
+        assert_eq!(Retry::NEVER.delay(1, None, 0.0), None);
+    }
+
+    #[test]
+    fn what_is_refused_is_not_asked_again() {
+        let host = host([Event::Status(403, None)]);
+        assert!(matches!(get(&host, Size::Exactly(100)), Err(Error::Network { status: Some(403), .. })));
+        assert_eq!(host.asked("a.bin"), [0]);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_fetched_once_more_from_the_host_itself() {
+        let mut damaged = content();
+        damaged[50] ^= 1;
+        let once = host([Event::Sends(damaged.clone())]);
+        assert_eq!(get(&once, Size::Exactly(100)).unwrap(), content());
+        assert_eq!(once.requests.borrow()[1].2, Freshness::Reload);
+        let always = host(vec![Event::Sends(damaged); 3]);
+        assert_eq!(code(get(&always, Size::Exactly(100))), "checksum-mismatch");
+        assert_eq!(always.asked("a.bin"), [0, 0]);
+    }
+
+    #[test]
+    fn a_file_that_changed_between_two_parts_is_noticed() {
+        let host = host([Event::BreaksAfter(40)]);
+        let mut changed = content();
+        changed[70] ^= 1;
+        host.serve(URL, &changed);
+        assert_eq!(code(get(&host, Size::Exactly(100))), "checksum-mismatch");
+    }
+
+    #[test]
+    fn a_wrong_size_is_told_and_an_endless_answer_is_cut_off() {
+        let short = host(vec![Event::Sends(vec![1; 99]); 2]);
+        let found = |found| Error::SizeMismatch { file: "a.bin".into(), expected: 100, found };
+        assert_eq!(get(&short, Size::Exactly(100)), Err(found(99)));
+        let endless = host(vec![Event::Sends(vec![1; 100_000]); 2]);
+        let heard = RefCell::new(0);
+        let wanted = Wanted { name: "a.bin", url: URL, size: Size::Exactly(100), sha256: None, freshness: Freshness::Any };
+        let note = |bytes| *heard.borrow_mut() = bytes;
+        let result = block_on(fetch(&endless, &wanted, &Access::default(), &Retry::default(), &note));
+        assert_eq!(result, Err(found(105)), "the first chunk that passes the limit");
+        assert!(*heard.borrow() <= 100);
+    }
+
+    #[test]
+    fn a_size_may_be_known_as_a_limit_only() {
+        assert_eq!(get(&host([]), Size::AtMost(100)).unwrap(), content());
+        assert_eq!(code(get(&host([]), Size::AtMost(99))), "size-mismatch");
+    }
+
+    #[test]
+    fn a_stalled_transfer_is_taken_up_again() {
+        let host = host([Event::StallsAfter(14)]);
+        assert_eq!(get(&host, Size::Exactly(100)).unwrap(), content());
+        assert_eq!(host.asked("a.bin"), [0, 14]);
+        assert_eq!(host.slept.borrow()[0], STALLED_MS);
+    }
+
+    #[test]
+    fn another_origin_is_not_followed() {
+        let away = host([Event::RedirectsTo("https://other/a.bin")]);
+        let error = get(&away, Size::Exactly(100)).unwrap_err();
+        assert!(error.to_string().contains("https://other"), "{error}");
+        assert_eq!(away.asked("a.bin"), [0]);
+        let within = host([Event::RedirectsTo("https://HOST:443/elsewhere/a.bin")]);
+        assert_eq!(get(&within, Size::Exactly(100)).unwrap(), content());
+        let hidden = host([Event::Status(0, None)]);
+        assert_eq!(code(get(&hidden, Size::Exactly(100))), "network");
+        assert_eq!(hidden.asked("a.bin"), [0]);
+    }
+
+    #[test]
+    fn secrets_are_headers_and_credentials_to_other_origins() {
+        let access = |json| serde_json::from_str::<Access>(json);
+        assert!(!access("{}").unwrap().is_private());
+        assert!(!access(r#"{"credentials": "same-origin"}"#).unwrap().is_private());
+        assert!(access(r#"{"credentials": "include"}"#).unwrap().is_private());
+        assert!(access(r#"{"headers": {"Authorization": "Bearer x"}}"#).unwrap().is_private());
+        assert!(access(r#"{"mode": "cors"}"#).is_err());
+    }
 }

@@ -15,7 +15,7 @@ const WINDOW_MS: f64 = 5_000.0;
 pub enum Status {
     /// The file is wanted.
     Initiate,
-    /// Its first bytes have been asked for.
+    /// It is asked for from the network.
     Download,
     Progress,
     Done,

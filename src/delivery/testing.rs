@@ -52,6 +52,11 @@ impl Host {
         self.events.borrow_mut().entry(url.into()).or_default().extend(events);
     }
 
+    /// Transfers that are open.
+    pub fn open_now(&self) -> usize {
+        self.open.get()
+    }
+
     /// First bytes asked for, a request each, of files whose address ends so.
     pub fn asked(&self, ending: &str) -> Vec<u64> {
         self.requests.borrow().iter().filter(|(url, ..)| url.ends_with(ending)).map(|(_, from, _)| *from).collect()
