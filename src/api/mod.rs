@@ -12,6 +12,7 @@ mod types;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Once;
 
 use js_sys::{Function, Promise};
 use serde_json::json;
@@ -44,8 +45,9 @@ unsafe extern "C" {
 pub fn start() {
     // A module that never calls its static constructors has them called by the linker around every export: half a
     // millisecond each time, and one kernel launch makes a dozen such calls. Called here, the linker leaves it to us.
-    // SAFETY: the linker defines it in every module, and this is the only call.
-    unsafe { __wasm_call_ctors() };
+    static ONCE: Once = Once::new();
+    // SAFETY: the linker defines it in every module, and this is its only call.
+    ONCE.call_once(|| unsafe { __wasm_call_ctors() });
     console_error_panic_hook::set_once();
 }
 

@@ -50,6 +50,9 @@ export interface ModelInfo {
   device: "cpu" | "webgpu";
   index: IndexFacts;
 }
+export interface IndexFacts { parameters: number | null; quantization: unknown; source: string | null; licence: string | null; ui: Ui | null }
+/** As written when the model was converted; keys that are not here pass through too. */
+export interface Ui { caption_prompt?: string; question_template?: string; suggestions?: string[]; licence_url?: string; note?: string }
 /** HF's snake_case. An unknown one fails with "option-unsupported". */
 export type GenerationOptions = Record<string, unknown>;
 export interface Generated { text: string; ids: number[]; finish: "eos" | "length" | "stopped"; timings: Record<string, number> }

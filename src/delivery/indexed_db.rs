@@ -33,7 +33,7 @@ enum Failure {
 }
 
 impl IndexedDb {
-    async fn open(&self) -> Result<Database> {
+    async fn open(&self) -> Result<Database, Failure> {
         if let Some(database) = self.connection.borrow().clone() {
             return Ok(database);
         }
@@ -41,7 +41,7 @@ impl IndexedDb {
             database.create_object_store(STORE).build()?;
             Ok(())
         });
-        let database = request.await.map_err(|error: OpenDbError| unavailable(error.to_string()))?;
+        let database = request.await.map_err(|error: OpenDbError| Failure::Other(error.to_string()))?;
         *self.connection.borrow_mut() = Some(database.clone());
         Ok(database)
     }
@@ -50,7 +50,7 @@ impl IndexedDb {
     async fn transact<T>(&self, mode: TransactionMode, work: impl AsyncFn(&Transaction<'_>) -> Result<T, DbError>) -> Result<T, Failure> {
         let mut reopened = false;
         loop {
-            let database = self.open().await.map_err(|error| Failure::Other(error.to_string()))?;
+            let database = self.open().await?;
             match attempt(&database, mode, &work).await {
                 Err(Failure::Lost(_)) if !reopened => {
                     reopened = true;
@@ -138,14 +138,10 @@ async fn call(name: &str) -> Option<JsValue> {
     JsFuture::from(promise).await.ok()
 }
 
-fn unavailable(reason: String) -> Error {
-    Error::StorageUnavailable { reason }
-}
-
 fn error(failure: Failure, what: &str) -> Error {
     match failure {
         Failure::Full => Error::StorageQuota { what: what.into() },
-        Failure::Lost(reason) | Failure::Other(reason) => unavailable(reason),
+        Failure::Lost(reason) | Failure::Other(reason) => Error::StorageUnavailable { reason },
     }
 }
 
