@@ -19,11 +19,12 @@ use crate::delivery::progress::Progress;
 use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_model};
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::generation::Finish;
 use crate::models;
 use crate::ops::read_floats;
 use crate::pace;
-use crate::processor::image::load_image;
-use crate::tasks::{Blip2, ImageFeatures};
+use crate::processor::load_image;
+use crate::tasks::{Answer, Blip2, ImageFeatures, Timings};
 use crate::weights::index::Index;
 use crate::weights::{Weights, shard};
 
@@ -167,11 +168,9 @@ impl Image {
                 if flag.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
             let generation = inner.blip2.generate(&features, prompt.as_deref(), &config, &mut piece);
-            let json = match flag.guard_stoppable(&nothing_yet, generation).await? {
-                Some(done) => json!({ "text": done.text, "ids": done.ids, "finish": done.finish, "timings": done.timings }),
-                None => json!({ "text": "", "ids": [], "finish": "stopped", "timings": {} }),
-            };
-            Ok(to_js(&json))
+            let answer = flag.guard_stoppable(&nothing_yet, generation).await?;
+            let nothing = || Answer { text: String::new(), ids: vec![], finish: Finish::Stopped, timings: Timings::default() };
+            Ok(to_js(&answer.unwrap_or_else(nothing)))
         })
     }
 }

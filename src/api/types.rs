@@ -55,7 +55,9 @@ export interface IndexFacts { parameters: number | null; quantization: unknown; 
 export interface Ui { caption_prompt?: string; question_template?: string; suggestions?: string[]; licence_url?: string; note?: string }
 /** HF's snake_case. An unknown one fails with "option-unsupported". */
 export type GenerationOptions = Record<string, unknown>;
-export interface Generated { text: string; ids: number[]; finish: "eos" | "length" | "stopped"; timings: Record<string, number> }
+/** `text`: the new text, trimmed; `ids`: image tokens, prompt and new ones. */
+export interface Generated { text: string; ids: number[]; finish: "eos" | "length" | "stopped"; timings: Timings }
+export interface Timings { first_token_ms: number; total_ms: number; tokens: number }
 export interface Launches { dispatches: number; readbacks: number; bytes: number }
 /** One check of an operation against plain loops. */
 export interface CheckOutcome { name: string; worst: number | null; error: Record<string, unknown> | null }
