@@ -28,7 +28,7 @@ impl Address {
         if host.contains('@') {
             return invalid("a name and password cannot be part of it: send an Authorization header");
         }
-        if path.split('/').any(|segment| is_dots(segment)) {
+        if path.split('/').any(is_dots) {
             return invalid("resolve . and .. first");
         }
         let path = path.trim_end_matches('/');

@@ -145,6 +145,9 @@ impl Retry {
     }
 }
 
+/// Room made beforehand for a file that says it is this large or larger; what says more has to send it.
+const RESERVED: u64 = 32 << 20;
+
 /// What has come of a file so far.
 #[derive(Default)]
 struct Partial {
@@ -155,6 +158,14 @@ struct Partial {
 impl Partial {
     fn len(&self) -> u64 {
         self.bytes.len() as u64
+    }
+
+    /// Growing step by step would copy a shard several times over.
+    fn reserve(&mut self, wanted: &Wanted<'_>) -> Result<()> {
+        let Size::Exactly(bytes) = wanted.size else { return Ok(()) };
+        let room = bytes.min(RESERVED).saturating_sub(self.len());
+        let oom = |_| Error::OutOfMemory { what: wanted.name.into(), needed: bytes };
+        self.bytes.try_reserve_exact(room as usize).map_err(oom)
     }
 
     fn clear(&mut self) {
@@ -254,6 +265,7 @@ async fn attempt<N: Network>(
         }
         status => return Err(Failure::Final(network_error(Some(status), format!("the host answered {status}")))),
     }
+    partial.reserve(wanted)?;
     receive(network, wanted, reply.body, partial, on_bytes).await?;
     verify(wanted, partial)
 }
