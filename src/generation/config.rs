@@ -87,7 +87,8 @@ impl GenerationConfig {
         };
         // The last token is chosen and never fed back, so it needs no position.
         if new_tokens == 0 || new_tokens > room + 1 {
-            let reason = format!("{new_tokens} new tokens behind {} positions; the model has {}", prompt.positions, prompt.max_position_embeddings);
+            let reason =
+                format!("{new_tokens} new tokens behind {} positions; the model has {}", prompt.positions, prompt.max_position_embeddings);
             return Err(Error::input("max_new_tokens", reason));
         }
         let settings = Settings {

@@ -169,7 +169,8 @@ impl Blip2Config {
     /// Errors: config-invalid.
     pub fn from_json(bytes: &[u8]) -> Result<Self> {
         let file: Value = serde_json::from_slice(bytes).map_err(|error| Error::config(FILE, error))?;
-        let part = |name: &str| file.get(name).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| Value::Object(Default::default()));
+        let part =
+            |name: &str| file.get(name).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| Value::Object(Default::default()));
         fn parse<T: for<'a> Deserialize<'a>>(name: &str, value: Value) -> Result<T> {
             serde_json::from_value(value).map_err(|error| Error::config(FILE, format!("{name}: {error}")))
         }

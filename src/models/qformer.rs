@@ -36,7 +36,12 @@ impl Blip2QFormerModel {
 
     /// query_embeds [B, Q, hidden], encoder_hidden_states [B, P, encoder_hidden_size]. Errors: input-invalid when the
     /// batches differ.
-    pub fn forward(&self, query_embeds: &Tensor<3>, encoder_hidden_states: &Tensor<3>, output_hidden_states: bool) -> Result<QFormerOutput> {
+    pub fn forward(
+        &self,
+        query_embeds: &Tensor<3>,
+        encoder_hidden_states: &Tensor<3>,
+        output_hidden_states: bool,
+    ) -> Result<QFormerOutput> {
         let [batch, positions, width] = query_embeds.dims();
         let [images, patches, encoder_width] = encoder_hidden_states.dims();
         if images != batch {

@@ -59,8 +59,8 @@ pub(crate) fn exp_negative(x: f32) -> f32 {
     let scaled = (x * std::f32::consts::LOG2_E).max(-126.0);
     let whole = (scaled - 0.5).trunc_toward_zero();
     let rest = (scaled - whole) * std::f32::consts::LN_2;
-    let poly = 1.0
-        + rest * (1.0 + rest * (0.5 + rest * (1.666_666_7e-1 + rest * (4.166_667e-2 + rest * (8.333_334e-3 + rest * 1.388_889e-3)))));
+    let poly =
+        1.0 + rest * (1.0 + rest * (0.5 + rest * (1.666_666_7e-1 + rest * (4.166_667e-2 + rest * (8.333_334e-3 + rest * 1.388_889e-3)))));
     poly * f32::from_bits((((whole as i32) + 127) << 23) as u32)
 }
 

@@ -1,6 +1,6 @@
 //! Rows of a packed matrix by id: word and position embeddings. ids i32 (from the device, so that a captured step can use
 //! them), W [rows, columns] → y [n, columns] = W[ids[offset..offset + n] + shift] (+ add). One launch a chunk of W.
-//! An id outside W gives what `add` holds, or zeros.
+//! An id whose row is outside W gives what `add` holds, or zeros.
 
 use burn_tensor::{Int, Tensor};
 
@@ -26,7 +26,10 @@ pub fn embedding(weight: &Matrix, lookup: Lookup) -> Result<Tensor<2>> {
     let shape = [lookup.count, weight.columns];
     let ids = lookup.ids.dims()[0];
     if lookup.offset + lookup.count > ids || lookup.add.is_some_and(|add| add.dims() != shape) {
-        return Err(Error::kernel("embedding", format!("{} ids from {} of {ids}, columns {}", lookup.count, lookup.offset, weight.columns)));
+        return Err(Error::kernel(
+            "embedding",
+            format!("{} ids from {} of {ids}, columns {}", lookup.count, lookup.offset, weight.columns),
+        ));
     }
     let kind = match weight.chunks.first() {
         Some(chunk) => device_kind(&chunk.words),
@@ -56,8 +59,8 @@ fn on_cpu(weight: &Matrix, lookup: Lookup) -> Result<Tensor<2>> {
             let words = ints(&chunk.words)?;
             let words: &[u32] = bytemuck::cast_slice(words.ints());
             for (id, row) in ids.ints()[lookup.offset..].iter().zip(y.chunks_exact_mut(weight.columns)) {
-                let id = usize::try_from(*id).unwrap_or(usize::MAX).saturating_add(lookup.shift);
-                if chunk.rows.contains(&id) {
+                let row_of = usize::try_from(i64::from(*id) + lookup.shift as i64);
+                if let Some(id) = row_of.ok().filter(|id| chunk.rows.contains(id)) {
                     let at = (id - chunk.rows.start) * row_words;
                     unpack_row(weight.quant, weight.columns, &words[at..at + row_words], row);
                 }

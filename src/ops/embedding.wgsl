@@ -23,13 +23,13 @@ fn main(
     let columns = info[1];
     let at = workgroup_index(group, groups) * WORKGROUP + lane;
     if (at >= count * columns) { return; }
-    let id = ids[info[2] + at / columns];
-    let row = u32(id) + info[3];
+    // OPT asks for position −1 where nothing is attended: with the shift that is a row.
+    let row = ids[info[2] + at / columns] + i32(info[3]);
     let first = info[4];
-    let held = id >= 0 && row >= first && row < first + info[5];
+    let held = row >= i32(first) && row < i32(first + info[5]);
     if (!held && FIRST == 0u) { return; }
     var value = 0.0;
-    if (held) { value = weight(row - first, at % columns, columns, info[6]); }
+    if (held) { value = weight(u32(row) - first, at % columns, columns, info[6]); }
     if (ADD == 1u) { value += add[at]; }
     y[at] = value;
 }

@@ -74,7 +74,10 @@ impl StepState {
         let fits = caches.iter().all(|cache| cache.dims() == [self.rows * self.capacity, width]);
         if !fits || self.length + positions > self.capacity {
             let dims = caches.map(|cache| cache.dims());
-            return Err(Error::kernel(kernel, format!("{positions} positions after {} of {}, caches {dims:?}", self.length, self.capacity)));
+            return Err(Error::kernel(
+                kernel,
+                format!("{positions} positions after {} of {}, caches {dims:?}", self.length, self.capacity),
+            ));
         }
         Ok(())
     }

@@ -15,8 +15,11 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::models;
 use crate::ops::launch;
 use crate::tasks::Blip2;
+use crate::weights::index::Index;
+use crate::weights::{Weights, shard};
 
 pub use tensors::Values;
 
@@ -120,6 +123,21 @@ pub async fn run(
     report.summary.adapter = device.adapter.name.clone();
     report.summary.dispatches = launch::counts().dispatches - before;
     Ok(report.summary)
+}
+
+/// The model of a folder from its files, shards included. `dequantized` puts every matrix into f32 first, by the plain
+/// unpacking that defines the layouts.
+pub fn load(device: &Device, index: &Index, files: &Files, dequantized: bool) -> Result<Blip2> {
+    let config = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
+    let weights = Weights::new(device, models::plan(config)?);
+    for (name, _) in index.shards() {
+        let bytes = files.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
+        match dequantized {
+            false => shard::push(&weights, index, name, bytes)?,
+            true => shard::push_dequantized(&weights, index, name, bytes)?,
+        }
+    }
+    Blip2::load(device, files, &weights)
 }
 
 fn not_yet(expected: &Value, tensors: &BTreeMap<String, tensors::Tensor>, report: &mut Report) {

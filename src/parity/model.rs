@@ -135,7 +135,9 @@ impl Fixture<'_> {
         ] {
             values.insert(name.into(), Values::Floats(read_floats(tensor).await?));
         }
-        for (name, tensor) in [("vision.pooler_output", output.vision.pooler_output), ("qformer.pooler_output", output.qformer.pooler_output)] {
+        for (name, tensor) in
+            [("vision.pooler_output", output.vision.pooler_output), ("qformer.pooler_output", output.qformer.pooler_output)]
+        {
             values.insert(name.into(), Values::Floats(read_floats(tensor).await?));
         }
         Ok(())
@@ -217,7 +219,11 @@ impl Fixture<'_> {
             "labels" => Ok(encoded.input_ids.concat().into_iter().map(label).collect()),
             "short_labels" => {
                 let kept = self.tensor(name)?.shape[1];
-                Ok(encoded.input_ids.iter().flat_map(|row| row[row.len() - kept..].iter().map(|id| label(*id)).collect::<Vec<_>>()).collect())
+                Ok(encoded
+                    .input_ids
+                    .iter()
+                    .flat_map(|row| row[row.len() - kept..].iter().map(|id| label(*id)).collect::<Vec<_>>())
+                    .collect())
             }
             _ => Err(Error::input(name, "nothing makes this tensor")),
         }

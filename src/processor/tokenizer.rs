@@ -45,7 +45,8 @@ impl Tokenizer {
     /// tokenizer.json, and tokenizer_config.json and special_tokens_map.json where they exist.
     /// Errors: tokenizer-invalid, config-invalid.
     pub fn from_files(tokenizer: &[u8], config: Option<&[u8]>, special_tokens: Option<&[u8]>) -> Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
+        let mut inner =
+            tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
         // HF decides on both in each call; what the file says is left over from somebody's last one.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
@@ -107,7 +108,8 @@ impl Tokenizer {
 
     /// Errors: tokenizer-invalid.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>> {
-        let encoding = self.inner.encode(text, add_special_tokens).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
+        let encoding =
+            self.inner.encode(text, add_special_tokens).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
         Ok(encoding.get_ids().to_vec())
     }
 

@@ -90,12 +90,7 @@ impl Blip2ForConditionalGeneration {
         self.model.config.image_token_index.ok_or_else(|| Error::config("config.json", "no image_token_index"))
     }
 
-    fn inputs_of_ids(
-        &self,
-        image_features: &Tensor<3>,
-        input_ids: Vec<Vec<u32>>,
-        attention_mask: Option<Vec<Vec<u32>>>,
-    ) -> Result<Inputs> {
+    fn inputs_of_ids(&self, image_features: &Tensor<3>, input_ids: Vec<Vec<u32>>, attention_mask: Option<Vec<Vec<u32>>>) -> Result<Inputs> {
         let attention_mask = attention_mask.unwrap_or_else(|| input_ids.iter().map(|row| vec![1; row.len()]).collect());
         let length = input_ids.first().map_or(0, Vec::len);
         let rectangular = |rows: &[Vec<u32>]| rows.len() == input_ids.len() && rows.iter().all(|row| row.len() == length);

@@ -63,14 +63,23 @@ impl Matrix {
 pub enum Part {
     F32(Vec<f32>),
     /// Whole rows in the kernels' layout.
-    Packed { quant: Quant, words: Vec<u32> },
+    Packed {
+        quant: Quant,
+        words: Vec<u32>,
+    },
 }
 
 enum Entry {
     /// Waits for the rest of its rows on the host: such tensors are small.
-    Filling { values: Vec<f32>, rows: usize },
+    Filling {
+        values: Vec<f32>,
+        rows: usize,
+    },
     Tensor(Tensor<1>),
-    Matrix { quant: Quant, chunks: Vec<Chunk> },
+    Matrix {
+        quant: Quant,
+        chunks: Vec<Chunk>,
+    },
 }
 
 enum Store {
@@ -131,7 +140,9 @@ impl Weights {
         let (quant, words) = match (request.role, part) {
             (Role::Tensor, Part::F32(values)) => return put_tensor(device, entries, key, rows, values, &request.shape, invalid),
             (Role::Tensor, Part::Packed { quant, .. }) => return Err(invalid(format!("this tensor cannot be {quant}"))),
-            (Role::Table, Part::Packed { quant, .. }) if quant != Quant::F32 => return Err(invalid(format!("this tensor cannot be {quant}"))),
+            (Role::Table, Part::Packed { quant, .. }) if quant != Quant::F32 => {
+                return Err(invalid(format!("this tensor cannot be {quant}")));
+            }
             (Role::Matrix | Role::Table, Part::F32(values)) => (Quant::F32, bytemuck::cast_vec(values)),
             (Role::Matrix | Role::Table, Part::Packed { quant, words }) => (quant, words),
         };

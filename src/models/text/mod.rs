@@ -20,10 +20,9 @@ impl LanguageModel {
     pub fn load(config: &TextConfig, weights: &Weights) -> Result<Self> {
         match config {
             TextConfig::Opt(config) => OPTForCausalLM::load(config, weights).map(Self::Opt),
-            TextConfig::Other(name) => Err(Error::ModelUnsupported {
-                what: format!("language model {name:?}"),
-                reason: "OPT is implemented so far".into(),
-            }),
+            TextConfig::Other(name) => {
+                Err(Error::ModelUnsupported { what: format!("language model {name:?}"), reason: "OPT is implemented so far".into() })
+            }
         }
     }
 

@@ -33,7 +33,7 @@ fn read(bytes: &[u8]) -> Result<(DynamicImage, Orientation)> {
     let source = Cursor::new(bytes);
     match format {
         ImageFormat::Png => from_decoder(image::codecs::png::PngDecoder::new(source).map_err(undecodable)?),
-        ImageFormat::Jpeg => from_decoder(image::codecs::jpeg::JpegDecoder::new(source).map_err(undecodable)?),
+        ImageFormat::Jpeg => jpeg(source),
         ImageFormat::WebP => from_decoder(image::codecs::webp::WebPDecoder::new(source).map_err(undecodable)?),
         ImageFormat::Bmp => from_decoder(image::codecs::bmp::BmpDecoder::new(source).map_err(undecodable)?),
         ImageFormat::Gif => first_frame(bytes).map(|picture| (picture, Orientation::NoTransforms)),
@@ -57,6 +57,31 @@ fn from_decoder(mut decoder: impl ImageDecoder) -> Result<(DynamicImage, Orienta
     // A broken EXIF block does not make a picture unreadable.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     Ok((DynamicImage::from_decoder(decoder).map_err(undecodable)?, orientation))
+}
+
+fn jpeg(source: Cursor<&[u8]>) -> Result<(DynamicImage, Orientation)> {
+    use jpeg_decoder::PixelFormat;
+
+    let mut decoder = jpeg_decoder::Decoder::new(source);
+    decoder.read_info().map_err(undecodable)?;
+    let info = decoder.info().ok_or_else(|| undecodable("it has no header"))?;
+    let (width, height) = (u32::from(info.width), u32::from(info.height));
+    check_size(width, height)?;
+    let pixels = decoder.decode().map_err(undecodable)?;
+    let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk).unwrap_or(Orientation::NoTransforms);
+    let pixels: Vec<u8> = match info.pixel_format {
+        PixelFormat::RGB24 => pixels,
+        PixelFormat::L8 => pixels.iter().flat_map(|value| [*value; 3]).collect(),
+        PixelFormat::L16 => pixels.chunks_exact(2).flat_map(|pair| [pair[0].max(pair[1]); 3]).collect(),
+        PixelFormat::CMYK32 => pixels.chunks_exact(4).flat_map(|inks| [0, 1, 2].map(|place| without_inks(inks[place], inks[3]))).collect(),
+    };
+    let picture = image::RgbImage::from_raw(width, height, pixels).ok_or_else(|| undecodable("its size is wrong"))?;
+    Ok((DynamicImage::ImageRgb8(picture), orientation))
+}
+
+/// What Pillow leaves of white under two inks: round((255 − c)(255 − k)/255).
+fn without_inks(colour: u8, black: u8) -> u8 {
+    ((u32::from(255 - colour) * u32::from(255 - black) + 127) / 255) as u8
 }
 
 /// Palette colours stay under transparent pixels. Where the first frame leaves the canvas free, Pillow shows the
@@ -103,9 +128,7 @@ fn rgb(picture: DynamicImage) -> RgbImage {
         DynamicImage::ImageLuma16(picture) => gray(&mut picture.pixels().map(|pixel| pixel[0].min(255) as u8)),
         DynamicImage::ImageLumaA16(picture) => gray(&mut picture.pixels().map(|pixel| high(pixel[0]))),
         DynamicImage::ImageRgb16(picture) => picture.pixels().flat_map(|pixel| pixel.0.map(high)).collect(),
-        DynamicImage::ImageRgba16(picture) => {
-            picture.pixels().flat_map(|pixel| [high(pixel[0]), high(pixel[1]), high(pixel[2])]).collect()
-        }
+        DynamicImage::ImageRgba16(picture) => picture.pixels().flat_map(|pixel| [high(pixel[0]), high(pixel[1]), high(pixel[2])]).collect(),
         other => other.into_rgb8().into_raw(),
     };
     RgbImage { width, height, pixels }

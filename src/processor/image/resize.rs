@@ -46,8 +46,7 @@ fn taps(from: usize, to: usize) -> Vec<Taps> {
             // C's truncation: below zero it goes up.
             let first = ((centre - support + 0.5) as i64).max(0) as usize;
             let end = ((centre + support + 0.5) as i64).min(from as i64) as usize;
-            let weights: Vec<f64> =
-                (first..end).map(|x| bicubic((x as f64 - centre + 0.5) * (1.0 / filter_scale))).collect();
+            let weights: Vec<f64> = (first..end).map(|x| bicubic((x as f64 - centre + 0.5) * (1.0 / filter_scale))).collect();
             let sum: f64 = weights.iter().sum();
             let fixed = |weight: &f64| {
                 let weight = if sum != 0.0 { weight / sum } else { *weight } * f64::from(1 << PRECISION);
