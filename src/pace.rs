@@ -1,32 +1,33 @@
 //! Long work on the one thread of a worker stays answerable: every 30 ms it lets the messages in that have come meanwhile.
 //! Natively there is nobody to let in, and nothing waits.
 
+use std::cell::Cell;
+
 /// Work longer than this without a yield would make Stop feel late: at most three of these lie between a click and its effect.
 const SLICE_MS: f64 = 30.0;
 
-/// Counts the time since the last yield. One per piece of long work, made when the work begins.
-#[derive(Debug)]
-pub struct Pace {
-    last: f64,
+thread_local! {
+    /// When this thread last let the event loop run. Of the thread rather than of each `Pace`: steps of 20 ms one after
+    /// another, each with a pace of its own, are long work too.
+    static LAST: Cell<f64> = Cell::new(now());
 }
 
-impl Default for Pace {
-    fn default() -> Self {
-        Self::new()
-    }
+/// What long work carries along to stay answerable.
+#[derive(Debug, Default)]
+pub struct Pace {
+    _private: (),
 }
 
 impl Pace {
     pub fn new() -> Self {
-        Self { last: now() }
+        Self::default()
     }
 
-    /// Yields a macrotask when 30 ms have passed since the last one, else goes on at once. Call it between launches, tokens,
-    /// blocks of a hash: wherever the work may be left for good, because who drops the future here aborts it.
+    /// Yields a macrotask when 30 ms have passed since this thread's last one, else goes on at once. Call it between launches,
+    /// tokens, blocks of a hash: wherever the work may be left for good, because who drops the future here aborts it.
     pub async fn breathe(&mut self) {
-        if now() - self.last >= SLICE_MS {
+        if now() - LAST.get() >= SLICE_MS {
             macrotask().await;
-            self.last = now();
         }
     }
 }
@@ -38,7 +39,8 @@ pub fn now() -> f64 {
 
 /// Lets the event loop run once: what other tasks and messages have waited for is done before this resolves.
 pub async fn macrotask() {
-    platform::macrotask().await
+    platform::macrotask().await;
+    LAST.set(now());
 }
 
 #[cfg(target_family = "wasm")]
@@ -166,12 +168,12 @@ mod tests {
     fn breathing_restarts_the_slice_only_after_it_has_passed() {
         // Ahead of the clock, so that a slow machine cannot use the slice up in between.
         let ahead = now() + 1e6;
-        let mut pace = Pace { last: ahead };
-        pollster::block_on(pace.breathe());
-        assert_eq!(pace.last, ahead);
+        LAST.set(ahead);
+        pollster::block_on(Pace::new().breathe());
+        assert_eq!(LAST.get(), ahead);
         let start = now();
-        pace.last = start - SLICE_MS;
-        pollster::block_on(pace.breathe());
-        assert!(pace.last >= start);
+        LAST.set(start - SLICE_MS);
+        pollster::block_on(Pace::new().breathe());
+        assert!(LAST.get() >= start);
     }
 }
