@@ -25,8 +25,6 @@ const headers = origins => `/*
   X-Content-Type-Options: nosniff
   Referrer-Policy: no-referrer
   Cache-Control: no-cache
-/*/model-*.safetensors
-  Cache-Control: public, max-age=31536000, immutable
 `;
 
 /** Writes dist/. `built` is what `wasm()` returned; `dir` may be another folder. */
