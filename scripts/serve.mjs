@@ -30,15 +30,17 @@ const TYPES = {
 
 /**
  * Serves `mounts` ({"/": folder, "/models/": folder}; the longest prefix wins) and `made` ({"/path": () => string | Buffer}).
- * A mounted folder's `_headers` file is obeyed as static hosts do. `transform(path, bytes)` may return other bytes: tests damage files with it.
+ * A mounted folder's `_headers` file is obeyed as some static hosts do, but for `plain`. `transform(path, bytes)` may return other bytes: tests damage files with it.
+ * @param {{ mounts?: Record<string, string>, made?: Record<string, () => string | Buffer>, port?: number, host?: string, plain?: boolean,
+ *   transform?: (path: string, bytes: Buffer) => Buffer }} [options]
  * Returns { origin, port, requests, count(pattern), forget(), close() }; requests is a list of the paths asked for, in order.
  */
-export async function serve({ mounts = {}, made = {}, port = 0, host = "localhost", transform } = {}) {
+export async function serve({ mounts = {}, made = {}, port = 0, host = "localhost", transform, plain: bare = false } = {}) {
   const requests = [];
   const places = [];
   for (const [prefix, folder] of Object.entries(mounts)) {
     if (!existsSync(folder)) throw new Stop(`there is no ${folder} to serve`);
-    places.push({ prefix, folder: await realpath(folder), rules: headerRules(join(folder, "_headers")) });
+    places.push({ prefix, folder: await realpath(folder), rules: bare ? [] : headerRules(join(folder, "_headers")) });
   }
   places.sort((a, b) => b.prefix.length - a.prefix.length);
 
