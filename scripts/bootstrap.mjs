@@ -105,8 +105,7 @@ const DEBIAN = {
 async function debianRust() {
   const toolchain = async () => ({
     cargo: DEBIAN.cargo,
-    // RUSTUP_TOOLCHAIN would make a rustc that is looked up on the PATH another one than this.
-    env: { RUSTC: DEBIAN.rustc, RUSTUP_TOOLCHAIN: undefined, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER: await wasmLinker() },
+    env: { RUSTC: DEBIAN.rustc, CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER: await wasmLinker() },
     id: await ask(DEBIAN.rustc, ["-vV"]),
   });
   if (existsSync(DEBIAN.cargo) && (await compiles(DEBIAN.rustc))) return toolchain();

@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { nativeEnv } from "./bootstrap.mjs";
 import { build } from "./build.mjs";
 import { bundleTests } from "./bundle.mjs";
-import { at, bold, must, nodeModule, recall, run, say, seconds, size, Stop } from "./common.mjs";
+import { at, bold, filesUnder, must, nodeModule, recall, run, say, seconds, size, Stop } from "./common.mjs";
 import { parity } from "./parity.mjs";
 import { wasm } from "./wasm.mjs";
 
@@ -67,12 +67,13 @@ export async function types() {
   return sum(results);
 }
 
-/** The TypeScript tests that lie beside what they test. */
+/** The tests that lie beside what they test, of www/ and of the scripts. */
 export async function unit() {
   const folder = at("build", "unit");
   rmSync(folder, { recursive: true, force: true });
-  const files = await bundleTests(folder);
-  if (files.length === 0) throw new Stop("no unit test was found under www/");
+  const web = await bundleTests(folder);
+  if (web.length === 0) throw new Stop("no unit test was found under www/");
+  const files = [...web, ...filesUnder(at("scripts"), name => name.endsWith(".test.mjs")).map(name => at("scripts", name))];
   const counts = {};
   const onLine = line => {
     say(line);
