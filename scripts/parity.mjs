@@ -161,12 +161,14 @@ async function browserRunner(found, target, fixtures, models) {
   const made = {};
   const address = new Map();
   for (const [index, fixture] of fixtures.entries()) {
-    // The parent is served, since fixtures share the pictures of the folder `images` beside them.
-    const place = `/fixtures/${index}/`;
-    mounts[place] = dirname(fixture);
-    address.set(fixture, `${place}${basename(fixture)}/`);
-    const shared = basename(fixture) === "images" ? [] : filesUnder(join(dirname(fixture), "images")).map(name => `../images/${name}`);
-    made[`${address.get(fixture)}files.json`] = () => JSON.stringify([...filesUnder(fixture), ...shared]);
+    const place = `/fixtures/${index}/${basename(fixture)}/`;
+    mounts[place] = fixture;
+    address.set(fixture, place);
+    // Fixtures share the pictures of the folder `images` beside them: the runner knows them as files of its own.
+    const pictures = join(dirname(fixture), "images");
+    const shared = pictures === fixture ? [] : filesUnder(pictures).map(name => `images/${name}`);
+    if (shared.length > 0) mounts[`${place}images/`] = pictures;
+    made[`${place}files.json`] = () => JSON.stringify([...filesUnder(fixture), ...shared]);
     const { dir } = models.get(fixture);
     if (dir) mounts[`/models/${index}/`] = dir;
   }
