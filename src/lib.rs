@@ -19,6 +19,7 @@ pub mod generation;
 pub mod layers;
 pub mod models;
 pub mod ops;
+pub mod pace;
 pub mod processor;
 pub mod tasks;
 pub mod weights;

@@ -45,3 +45,39 @@ pub fn words_per_row(quant: Quant, columns: usize) -> usize {
         Quant::Q4 => blocks * 4 + blocks.div_ceil(2),
     }
 }
+
+/// One row in the kernels' layout → f32 weights. `words` holds `words_per_row` words, `out` the row's columns.
+pub fn unpack_row(quant: Quant, columns: usize, words: &[u32], out: &mut [f32]) {
+    let blocks = columns.div_ceil(BLOCK);
+    let half = |word: u32, high: bool| half::f16::from_bits(if high { word >> 16 } else { word & 0xffff } as u16).to_f32();
+    match quant {
+        Quant::F32 => out.iter_mut().zip(words).for_each(|(out, word)| *out = f32::from_bits(*word)),
+        Quant::F16 => {
+            for (pair, word) in out.chunks_mut(2).zip(words) {
+                pair[0] = half(*word, false);
+                if let Some(second) = pair.get_mut(1) {
+                    *second = half(*word, true);
+                }
+            }
+        }
+        Quant::Q8 => {
+            for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                let scale = half(words[blocks * 8 + block / 2], block % 2 == 1);
+                for (four, word) in out.chunks_mut(4).zip(&words[block * 8..]) {
+                    let bytes = word.to_le_bytes();
+                    four.iter_mut().zip(bytes).for_each(|(out, byte)| *out = f32::from(byte as i8) * scale);
+                }
+            }
+        }
+        Quant::Q4 => {
+            for (block, out) in out.chunks_mut(BLOCK).enumerate() {
+                let scale = half(words[blocks * 4 + block / 2], block % 2 == 1);
+                for (eight, word) in out.chunks_mut(8).zip(&words[block * 4..]) {
+                    for (place, out) in eight.iter_mut().enumerate() {
+                        *out = (((word >> (4 * place)) & 15) as f32 - 8.0) * scale;
+                    }
+                }
+            }
+        }
+    }
+}
