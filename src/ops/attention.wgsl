@@ -6,19 +6,19 @@ fn query(index: u32) -> Query {
     let row = index / heads;
     return Query(row / info[0], row % info[0], index % heads, info[1]);
 }
-fn query_at(of: Query) -> u32 {
-    return (of.batch * info[0] + of.index) * info[4] + info[5] + of.head * HEAD_DIM;
+fn query_at(asked: Query) -> u32 {
+    return (asked.batch * info[0] + asked.index) * info[4] + info[5] + asked.head * HEAD_DIM;
 }
-fn output_at(of: Query) -> u32 {
-    return ((of.batch * info[0] + of.index) * info[2] + of.head) * HEAD_DIM;
+fn output_at(asked: Query) -> u32 {
+    return ((asked.batch * info[0] + asked.index) * info[2] + asked.head) * HEAD_DIM;
 }
 fn score_scale() -> f32 { return bitcast<f32>(info[3]); }
 
-fn key_at(of: Query, j: u32) -> u32 {
-    return (of.batch * info[1] + j) * info[6] + info[7] + of.head * HEAD_DIM;
+fn key_at(asked: Query, j: u32) -> u32 {
+    return (asked.batch * info[1] + j) * info[6] + info[7] + asked.head * HEAD_DIM;
 }
-fn value_at(of: Query, j: u32) -> u32 {
-    return (of.batch * info[1] + j) * info[8] + info[9] + of.head * HEAD_DIM;
+fn value_at(asked: Query, j: u32) -> u32 {
+    return (asked.batch * info[1] + j) * info[8] + info[9] + asked.head * HEAD_DIM;
 }
 fn key(at: u32) -> f32 {
     if (FUSED == 1u) { return q[at]; }
@@ -29,10 +29,10 @@ fn value(at: u32) -> f32 {
     return v[at];
 }
 // What the score becomes: the bias is added, and nothing is masked.
-fn masked(of: Query, j: u32, score: f32) -> f32 {
+fn masked(asked: Query, j: u32, score: f32) -> f32 {
     if (BIAS == 1u) {
-        let row = select(0u, of.index, info[10] > 1u);
-        return score + bias[(of.batch * info[10] + row) * of.keys + j];
+        let row = select(0u, asked.index, info[10] > 1u);
+        return score + bias[(asked.batch * info[10] + row) * asked.keys + j];
     }
     return score;
 }

@@ -56,13 +56,19 @@ pub async fn read_ints<const D: usize>(tensor: Tensor<D, Int>) -> Result<Vec<i32
     read(data, |data| data.try_to_vec::<i32>().map_err(|error| format!("{error:?}")))
 }
 
+/// The runtime poisons its reads when the device is gone, which is how a loss is noticed, and also when a kernel before
+/// them was refused.
+fn failed_read(reason: String) -> Error {
+    let refused = ["compilation", "Validation", "launch error"].iter().any(|word| reason.contains(word));
+    if refused { Error::kernel("gpu", reason) } else { Error::DeviceLost { reason } }
+}
+
 fn read<T, E: std::fmt::Debug>(
     data: Result<burn_tensor::TensorData, E>,
     values: impl FnOnce(burn_tensor::TensorData) -> Result<T, String>,
 ) -> Result<T> {
     launch::count_readback();
-    // The runtime poisons its reads when the device is gone: that is how a loss is noticed.
-    let data = data.map_err(|error| Error::DeviceLost { reason: format!("{error:?}") })?;
+    let data = data.map_err(|error| failed_read(format!("{error:?}")))?;
     if let Some(message) = launch::take_gpu_error() {
         return Err(Error::kernel("gpu", message));
     }

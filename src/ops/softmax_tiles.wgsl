@@ -27,8 +27,8 @@ fn main(
 ) {
     let index = workgroup_index(group, groups);
     let inside = index < workgroup_count();
-    let of = query(min(index, workgroup_count() - 1u));
-    let from_q = query_at(of);
+    let asked = query(min(index, workgroup_count() - 1u));
+    let from_q = query_at(asked);
     for (var d = lane; d < HEAD_DIM; d += 64u) { query_row[d] = q[from_q + d] * score_scale(); }
     workgroupBarrier();
 
@@ -36,20 +36,21 @@ fn main(
     var total = 0.0;
     var sums: array<f32, PLACES>;
     // What is read from a buffer is not uniform to WGSL, and a loop around a barrier has to be.
-    if (lane == 0u) { key_count = of.keys; }
+    if (lane == 0u) { key_count = asked.keys; }
     let keys = workgroupUniformLoad(&key_count);
     for (var first = 0u; first < keys; first += 64u) {
         let j = first + lane;
         var score = -3.4028235e38;
         if (j < keys) {
-            let from_k = key_at(of, j);
+            let from_k = key_at(asked, j);
             var product = 0.0;
             for (var d = 0u; d < HEAD_DIM; d++) { product += query_row[d] * key(from_k + d); }
-            score = masked(of, j, product);
-            places[lane] = value_at(of, j);
+            score = masked(asked, j, product);
         }
         let next = max(highest, max_of_all(lane, score));
+        // Only now has every thread passed the barriers behind the last tile's gathering.
         weights[lane] = select(0.0, exp(score - next), j < keys);
+        places[lane] = value_at(asked, min(j, keys - 1u));
         workgroupBarrier();
         let rescale = exp(highest - next);
         for (var p = 0u; p < PLACES; p++) { sums[p] *= rescale; }
@@ -64,7 +65,7 @@ fn main(
         highest = next;
     }
     if (!inside) { return; }
-    let to = output_at(of);
+    let to = output_at(asked);
     for (var p = 0u; p < PLACES; p++) {
         let d = lane + p * 64u;
         if (d < HEAD_DIM) { y[to + d] = sums[p] / total; }
