@@ -20,7 +20,7 @@ const node = (parts, args, options) => command(process.execPath, [nodeModule(...
 export const formatRust = () => command("cargo", ["fmt", "--all", "--check"]);
 
 /** Formats and lints of everything that is not Rust. */
-export const formatWeb = () => node(["@biomejs", "biome", "bin", "biome"], ["check"]);
+export const formatWeb = () => node(["@biomejs", "biome", "bin", "biome"], ["check", "--error-on-warnings"]);
 
 export const clippy = () => command("cargo", ["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]);
 
