@@ -227,8 +227,9 @@ async function apt(...packages) {
   if (result.code !== 0) throw new Stop(`${command}: failed\n${result.output}`);
 }
 
-/** The environment of native cargo runs: tests on the GPU interface choose Mesa's CPU driver where it is the one. */
-export const nativeEnv = found => (found.lavapipe ? { CUBECL_WGPU_DEFAULT_DEVICE: "Cpu" } : {});
+/** The environment of native tests: those on WebGPU's interface choose Mesa's CPU driver where it is the one; it complains where it has no such folder. */
+export const nativeEnv = found =>
+  found.lavapipe ? { CUBECL_WGPU_DEFAULT_DEVICE: "Cpu", XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir() } : {};
 
 if (isMain(import.meta)) {
   await main(async args => {
