@@ -65,6 +65,8 @@ async function nativeRust() {
   if (!version || Number(version[1]) * 1000 + Number(version[2]) < 1095) {
     throw new Stop(`Rust 1.95 or later is needed, found ${version?.[0] ?? "none"}: run "rustup update stable"`);
   }
+  // cargo links with the system's C compiler, and some crates compile C.
+  if (linux && !which("cc", "gcc", "clang")) await apt("gcc", "libc6-dev");
 }
 
 // --- Rust for wasm32 ---------------------------------------------------------------------------------------------------------------------------

@@ -58,6 +58,9 @@ function addModel(files) {
   const names = filesUnder(at("demo", "model"));
   if (names.length === 0) say("site: demo/model/ is missing (the converted demo model): the page will find no model to start with");
   for (const name of names) files.set(`models/demo/${name}`, readFileSync(at("demo", "model", name)));
+  // The licence that the model's index points to.
+  const card = at("demo", "MODEL_CARD.md");
+  if (existsSync(card)) files.set("models/demo/MODEL_CARD.md", readFileSync(card));
 }
 
 /** The pictures to try, and their list with a description of each: what the model's evaluation says that they show. */
