@@ -65,6 +65,8 @@ async function nativeRust() {
   if (!version || Number(version[1]) * 1000 + Number(version[2]) < 1095) {
     throw new Stop(`Rust 1.95 or later is needed, found ${version?.[0] ?? "none"}: run "rustup update stable"`);
   }
+  // cargo links with the system's C compiler, and some crates compile C.
+  if (linux && !which("cc", "gcc", "clang")) await apt("gcc", "libc6-dev");
 }
 
 // --- Rust for wasm32 ---------------------------------------------------------------------------------------------------------------------------
@@ -227,8 +229,9 @@ async function apt(...packages) {
   if (result.code !== 0) throw new Stop(`${command}: failed\n${result.output}`);
 }
 
-/** The environment of native cargo runs: tests on the GPU interface choose Mesa's CPU driver where it is the one. */
-export const nativeEnv = found => (found.lavapipe ? { CUBECL_WGPU_DEFAULT_DEVICE: "Cpu" } : {});
+/** The environment of native tests: those on WebGPU's interface choose Mesa's CPU driver where it is the one; it complains where it has no such folder. */
+export const nativeEnv = found =>
+  found.lavapipe ? { CUBECL_WGPU_DEFAULT_DEVICE: "Cpu", XDG_RUNTIME_DIR: process.env.XDG_RUNTIME_DIR ?? tmpdir() } : {};
 
 if (isMain(import.meta)) {
   await main(async args => {

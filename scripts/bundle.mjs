@@ -4,13 +4,24 @@ import { at, filesUnder } from "./common.mjs";
 
 const common = { bundle: true, format: "esm", target: "es2022", charset: "utf8", legalComments: "none", metafile: true, logLevel: "warning" };
 
-/** Bundles each entry (name → source) into a folder, one file each, with its map. Returns the names of the npm packages that went in. */
-export async function bundle(entries, outdir, { minify = false } = {}) {
+/**
+ * Bundles each entry (name → source) into a folder, one file each, with its map. Returns the names of the npm packages that went in.
+ * `only`: the glue of this device stands for both, so that the other need not be built.
+ */
+export async function bundle(entries, outdir, { minify = false, only } = {}) {
   const { build } = await import("esbuild");
   const packages = new Set();
   for (const [name, source] of Object.entries(entries)) {
     // One run an entry: a run of several would share code between them in further files.
-    const result = await build({ ...common, entryPoints: { [name]: source }, outdir, minify, sourcemap: "linked", platform: "browser" });
+    const result = await build({
+      ...common,
+      entryPoints: { [name]: source },
+      outdir,
+      minify,
+      sourcemap: "linked",
+      platform: "browser",
+      plugins: only ? [oneGlue(only)] : [],
+    });
     for (const input of Object.keys(result.metafile.inputs)) {
       const found = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input);
       if (found) packages.add(found[1]);
@@ -18,6 +29,11 @@ export async function bundle(entries, outdir, { minify = false } = {}) {
   }
   return [...packages].sort();
 }
+
+const oneGlue = device => ({
+  name: "one-glue",
+  setup: build => build.onResolve({ filter: /\/wasm\/blip2_\w+\.js$/ }, () => ({ path: at("www", "wasm", `blip2_${device}.js`) })),
+});
 
 /** The unit tests beside the sources, made ready for `node --test`. Returns the files. */
 export async function bundleTests(outdir) {

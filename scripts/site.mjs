@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { bundle } from "./bundle.mjs";
-import { at, filesUnder, say, Stop, write } from "./common.mjs";
+import { at, filesUnder, recall, say, Stop, write } from "./common.mjs";
 import { notices, ownLicences } from "./notices.mjs";
 
 /** What the page may do. `origins`: other hosts that models may come from. A worker obeys its own response's headers, hence both places. */
@@ -41,14 +41,8 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   const files = new Map();
   for (const name of filesUnder(bundles)) files.set(name, readFileSync(join(bundles, name)));
   for (const { path } of built) files.set(`wasm/${basename(path)}`, readFileSync(path));
-  for (const [from, to] of [
-    ["demo/model", "models/demo"],
-    ["demo/samples", "samples"],
-  ]) {
-    const names = filesUnder(at(from));
-    if (names.length === 0) say(`site: ${from}/ is missing, so the page has no ${to}/: it starts without a model or without samples`);
-    for (const name of names) files.set(`${to}/${name}`, readFileSync(at(from, name)));
-  }
+  addModel(files);
+  addSamples(files);
   const icon = at("www", "ui", "icon.svg");
   if (existsSync(icon)) files.set("icon.svg", readFileSync(icon));
   files.set("index.html", withPolicy(readFileSync(at("index.html"), "utf8"), origins));
@@ -57,6 +51,25 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   for (const { name, content } of ownLicences()) files.set(name, content);
   mirror(dir, files);
   return { dir, files, packages };
+}
+
+/** The model that the page starts with. */
+function addModel(files) {
+  const names = filesUnder(at("demo", "model"));
+  if (names.length === 0) say("site: demo/model/ is missing (the converted demo model): the page will find no model to start with");
+  for (const name of names) files.set(`models/demo/${name}`, readFileSync(at("demo", "model", name)));
+  // The licence that the model's index points to.
+  const card = at("demo", "MODEL_CARD.md");
+  if (existsSync(card)) files.set("models/demo/MODEL_CARD.md", readFileSync(card));
+}
+
+/** The pictures to try, and their list with a description of each: what the model's evaluation says that they show. */
+function addSamples(files) {
+  const list = recall(at("demo", "samples", "expected.json"));
+  if (!list) say("site: demo/samples/ is missing: the page will show no pictures to try");
+  const samples = (list ?? []).map(({ file, caption }) => ({ file, alt: caption }));
+  for (const { file } of samples) files.set(`samples/${file}`, readFileSync(at("demo", "samples", file)));
+  files.set("samples/index.json", `${JSON.stringify(samples, null, 2)}\n`);
 }
 
 function withPolicy(html, origins) {

@@ -20,7 +20,7 @@ const node = (parts, args, options) => command(process.execPath, [nodeModule(...
 export const formatRust = () => command("cargo", ["fmt", "--all", "--check"]);
 
 /** Formats and lints of everything that is not Rust. */
-export const formatWeb = () => node(["@biomejs", "biome", "bin", "biome"], ["check"]);
+export const formatWeb = () => node(["@biomejs", "biome", "bin", "biome"], ["check", "--error-on-warnings"]);
 
 export const clippy = () => command("cargo", ["clippy", "--quiet", "--all-targets", "--", "--deny", "warnings"]);
 
@@ -85,11 +85,16 @@ export async function unit() {
   return code !== 0 && result.failed === 0 ? sum([result, FAIL]) : result;
 }
 
+/** What nobody claims to work yet. Whatever else a runner calls `not yet` has been lost, and fails. */
+const WAITING = { fixtures: ["t5", "t5_tied", "itm"], cases: /beam/ };
+
 /** The fixtures on all four targets, with weights stored in one way. */
 export async function fixtures(quant) {
-  const { passed, failed, notYet } = await parity([at("tests", "fixtures")], { quant });
+  const { passed, failed, notYet, waiting } = await parity([at("tests", "fixtures")], { quant });
+  const lost = waiting.filter(({ fixture, name }) => !WAITING.fixtures.includes(fixture) && !WAITING.cases.test(name));
+  for (const { fixture, name } of lost) say(`${fixture}: ${name} is "not yet", but is known to work`);
   say(`${passed} of ${passed + failed} cases${notYet > 0 ? `, ${notYet} not yet` : ""}`);
-  return passed === 0 && failed === 0 ? FAIL : { passed, failed };
+  return passed === 0 ? FAIL : { passed, failed: failed + lost.length };
 }
 
 /** The specs in Chromium, on the site that was built. */

@@ -9,7 +9,7 @@ import { expect, test } from "./house.js";
 
 for (const device of ["cpu", "webgpu"] as const) {
   test(`operations agree with their references (${device})`, async () => {
-    const site = await serve({ mounts: { "/": await parityPage(await tools({ tests: true }), [device]) } });
+    const site = await serve({ mounts: { "/": await parityPage(await tools({ tests: true }), device) } });
     const browser = await chromium.launch(await launchOptions());
     try {
       const outcomes: { name: string; error: unknown }[] = [];

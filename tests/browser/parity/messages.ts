@@ -6,8 +6,10 @@ export interface Task {
   readonly device: DeviceKind;
   /** Runs the checks of src/ops; otherwise the cases of a fixture folder. */
   readonly checks: boolean;
-  /** Address of the converted model folder; empty where the fixture has no model. */
-  readonly model: string;
+  /** Address of the converted model folder; absent where the fixture has no model. */
+  readonly model: string | undefined;
+  /** Holds the results to f32 arithmetic on the dequantized weights, instead of the expected ones. */
+  readonly dequantized: boolean;
   readonly fixture: string;
 }
 

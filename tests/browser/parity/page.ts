@@ -3,15 +3,14 @@
 import type { Message, Outcome, Task } from "./messages.js";
 
 const query = new URLSearchParams(location.search);
-const absolute = (name: string): string => {
-  const address = query.get(name) ?? "";
-  return address === "" ? "" : new URL(address, document.baseURI).href;
-};
+const absolute = (address: string): string => new URL(address, document.baseURI).href;
+const model = query.get("model");
 const task: Task = {
   device: query.get("device") === "webgpu" ? "webgpu" : "cpu",
   checks: query.has("checks"),
-  model: absolute("model"),
-  fixture: absolute("fixture"),
+  model: model === null ? undefined : absolute(model),
+  dequantized: query.has("dequantized"),
+  fixture: absolute(query.get("fixture") ?? ""),
 };
 
 const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });

@@ -5,6 +5,8 @@ import initWebgpu, { Runtime as WebgpuRuntime } from "../../../www/wasm/blip2_we
 import type { Message, Outcome, Task } from "./messages.js";
 
 const post = (message: Message): void => self.postMessage(message);
+/** A case as the native runner prints it. */
+const WORDS = { pass: "pass", fail: "FAIL", "not yet": "not yet" };
 const say = (line: string): void => post({ kind: "line", line });
 
 self.addEventListener("message", (event: MessageEvent<Task>) => {
@@ -19,8 +21,8 @@ async function run(task: Task): Promise<Outcome> {
     const { name, backend, kind } = runtime.adapter();
     if (kind !== task.device) throw new Error(`asked for ${task.device}, runs on ${kind}`);
     adapter = `${name} (${backend})`;
-    if (task.checks) await runtime.checks(say);
-    else await runtime.parity(task.model, task.fixture, say);
+    if (task.checks) await runtime.checks(outcome => say(JSON.stringify(outcome)));
+    else await runtime.parity(task.fixture, task.model, task.dequantized, ({ name, status, detail }) => say(`${WORDS[status]} ${name} ${detail}`));
     dispatches = runtime.launches().dispatches;
     return { adapter, dispatches, error: null };
   } catch (error) {
