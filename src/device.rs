@@ -46,6 +46,7 @@ impl Device {
         setup.device.on_uncaptured_error(std::sync::Arc::new(|error| crate::ops::launch::report_gpu_error(error.to_string())));
         let info = setup.adapter.get_info();
         let software = info.device_type == burn_wgpu::wgpu::DeviceType::Cpu || is_software(&info.name) || is_software(&info.driver);
+        crate::ops::launch::set_software_adapter(software);
         let adapter = Adapter { name: info.name.clone(), backend: format!("{:?}", setup.backend).to_lowercase(), software };
         Ok(Self { kind: DeviceKind::Webgpu, adapter, burn })
     }

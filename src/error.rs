@@ -55,9 +55,27 @@ pub enum Error {
 
 /// Every code, in the order of the enum.
 pub const CODES: &[&str] = &[
-    "webgpu-unavailable", "device-lost", "out-of-memory", "config-invalid", "input-invalid", "option-unsupported", "image-undecodable",
-    "image-too-large", "tokenizer-invalid", "model-unsupported", "weight-missing", "weight-shape", "weight-invalid", "checksum-mismatch",
-    "size-mismatch", "network", "storage-quota", "storage-unavailable", "file", "aborted", "kernel",
+    "webgpu-unavailable",
+    "device-lost",
+    "out-of-memory",
+    "config-invalid",
+    "input-invalid",
+    "option-unsupported",
+    "image-undecodable",
+    "image-too-large",
+    "tokenizer-invalid",
+    "model-unsupported",
+    "weight-missing",
+    "weight-shape",
+    "weight-invalid",
+    "checksum-mismatch",
+    "size-mismatch",
+    "network",
+    "storage-quota",
+    "storage-unavailable",
+    "file",
+    "aborted",
+    "kernel",
 ];
 
 impl Error {

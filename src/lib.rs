@@ -19,6 +19,8 @@ pub mod generation;
 pub mod layers;
 pub mod models;
 pub mod ops;
+pub mod pace;
+pub mod parity;
 pub mod processor;
 pub mod tasks;
 pub mod weights;

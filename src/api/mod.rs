@@ -1,1 +1,243 @@
-//! What JavaScript calls: wasm-bindgen shells without logic of their own.
+//! What JavaScript calls: wasm-bindgen shells without logic of their own. Plain values in, plain values out.
+//!
+//! Methods take `&self` and give a promise that owns what it needs, so that every one may be called, and every object freed,
+//! while others still run. A failure is the plain object `{code, message, hint, retryable, facts}`.
+
+mod error;
+mod model;
+mod options;
+mod stop;
+mod types;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Once;
+
+use js_sys::{Function, Promise};
+use serde_json::json;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+
+pub use self::model::{Image, Model};
+pub use self::stop::StopFlag;
+
+use self::error::{error_to_js, to_js};
+use self::options::StorageKind;
+use crate::delivery::address::Address;
+use crate::delivery::browser::Browser;
+use crate::delivery::cache::Cache;
+use crate::delivery::fetch::{Access, Freshness, Retry, Size, Wanted, fetch};
+use crate::delivery::indexed_db::IndexedDb;
+use crate::delivery::storage::{AnyStorage, Memory};
+use crate::delivery::{Source, inspect};
+use crate::device::{Device, DeviceKind};
+use crate::error::{Error, Result};
+use crate::ops::{checks, launch};
+use crate::parity;
+
+unsafe extern "C" {
+    fn __wasm_call_ctors();
+}
+
+/// Runs when the module is ready, before anything else.
+#[wasm_bindgen(start)]
+pub fn start() {
+    // A module that never calls its static constructors has them called by the linker around every export: half a
+    // millisecond each time, and one kernel launch makes a dozen such calls. Called here, the linker leaves it to us.
+    static ONCE: Once = Once::new();
+    // SAFETY: the linker defines it in every module, and this is its only call.
+    ONCE.call_once(|| unsafe { __wasm_call_ctors() });
+    console_error_panic_hook::set_once();
+}
+
+/// What the objects of one worker share.
+struct Shared {
+    device: Device,
+    cache: Cache<AnyStorage>,
+    storage: StorageKind,
+}
+
+/// The device of this build, and the cache. One a worker.
+#[wasm_bindgen]
+pub struct Runtime {
+    shared: Rc<Shared>,
+}
+
+#[wasm_bindgen]
+impl Runtime {
+    /// Errors: webgpu-unavailable, option-unsupported, input-invalid.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Runtime>")]
+    pub fn create(#[wasm_bindgen(unchecked_param_type = "RuntimeOptions | undefined")] options: JsValue) -> Promise {
+        promise(async move {
+            let storage = options::runtime(&options)?.storage;
+            let cache = Cache::new(match storage {
+                StorageKind::IndexedDb => AnyStorage::IndexedDb(IndexedDb::default()),
+                StorageKind::Memory => AnyStorage::Memory(Memory::default()),
+            });
+            let device = device().await?;
+            Ok(Runtime { shared: Rc::new(Shared { device, cache, storage }) }.into())
+        })
+    }
+
+    #[wasm_bindgen(unchecked_return_type = "Adapter")]
+    pub fn adapter(&self) -> JsValue {
+        let Device { kind, adapter, .. } = &self.shared.device;
+        to_js(&json!({ "name": adapter.name, "backend": adapter.backend, "software": adapter.software, "kind": kind }))
+    }
+
+    /// Loads the model folder at an absolute address. Errors: those of `delivery::load_model` and of the models; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Model>")]
+    pub fn load(
+        &self,
+        url: String,
+        #[wasm_bindgen(unchecked_param_type = "LoadOptions | undefined")] options: JsValue,
+        #[wasm_bindgen(js_name = onProgress, unchecked_param_type = "((progress: Progress) => void) | undefined")] on_progress: Option<
+            Function,
+        >,
+        flag: &StopFlag,
+    ) -> Promise {
+        let (shared, flag) = (self.shared.clone(), flag.listen());
+        promise(async move {
+            let (address, options) = (Address::parse(&url)?, options::load(&options)?);
+            let mut progress = |event| call(on_progress.as_ref(), || to_js(&event));
+            flag.guard(Model::load(shared, address, &options, &mut progress)).await.map(JsValue::from)
+        })
+    }
+
+    /// What the index tells: sizes, and how much of it is in the cache. Errors: those of fetching an index; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Inspection>")]
+    pub fn inspect(
+        &self,
+        url: String,
+        #[wasm_bindgen(unchecked_param_type = "LoadOptions | undefined")] options: JsValue,
+        flag: &StopFlag,
+    ) -> Promise {
+        let (shared, flag) = (self.shared.clone(), flag.listen());
+        promise(async move {
+            let (address, options) = (Address::parse(&url)?, options::load(&options)?);
+            let source = Source { address: &address, network: &Browser, cache: &shared.cache };
+            let found = flag.guard(inspect(&source, &options)).await?;
+            let (url, index) = (address.as_str(), model::index_facts(&found.index));
+            Ok(to_js(&json!({ "url": url, "bytes": found.bytes, "cached": found.cached, "index": index })))
+        })
+    }
+
+    /// Errors: storage-unavailable.
+    #[wasm_bindgen(unchecked_return_type = "Promise<CacheReport>")]
+    pub fn cache(&self) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move {
+            let report = shared.cache.report().await?;
+            let mut json = serde_json::to_value(report).unwrap_or_default();
+            json["storage"] = json!(shared.storage);
+            Ok(to_js(&json))
+        })
+    }
+
+    /// Deletes a model from the cache, by its address there. Errors: storage-unavailable.
+    #[wasm_bindgen(js_name = deleteModel, unchecked_return_type = "Promise<void>")]
+    pub fn delete_model(&self, url: String) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move { shared.cache.delete(&url).await.map(|()| JsValue::UNDEFINED) })
+    }
+
+    /// Errors: storage-unavailable.
+    #[wasm_bindgen(js_name = clearCache, unchecked_return_type = "Promise<void>")]
+    pub fn clear_cache(&self) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move { shared.cache.clear().await.map(|()| JsValue::UNDEFINED) })
+    }
+
+    /// Holds every operation to plain loops on this device.
+    #[wasm_bindgen(unchecked_return_type = "Promise<CheckOutcome[]>")]
+    pub fn checks(
+        &self,
+        #[wasm_bindgen(js_name = onOutcome, unchecked_param_type = "((outcome: CheckOutcome) => void) | undefined")] on_outcome: Option<
+            Function,
+        >,
+    ) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move {
+            let outcomes = checks::run_all(&shared.device, &mut |outcome| call(on_outcome.as_ref(), || to_js(outcome))).await;
+            Ok(to_js(&outcomes))
+        })
+    }
+
+    /// Runs the cases of the fixture folder at `fixtureUrl`, whose `files.json` lists its files, on the model folder made from
+    /// it; with a reference, results are held to that model's. Errors: network, and those of loading.
+    #[wasm_bindgen(unchecked_return_type = "Promise<ParitySummary>")]
+    pub fn parity(
+        &self,
+        #[wasm_bindgen(js_name = fixtureUrl)] fixture_url: String,
+        #[wasm_bindgen(js_name = modelUrl)] model_url: Option<String>,
+        #[wasm_bindgen(js_name = referenceUrl)] reference_url: Option<String>,
+        #[wasm_bindgen(js_name = onCase, unchecked_param_type = "(outcome: ParityCase) => void")] on_case: Function,
+    ) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move {
+            let files = fixture(&Address::parse(&fixture_url)?).await?;
+            let model = quiet_load(&shared, model_url.as_deref()).await;
+            let reference = quiet_load(&shared, reference_url.as_deref()).await?;
+            let model = match &model {
+                Ok(model) => Ok(model.as_ref().map(Model::blip2)),
+                Err(error) => Err(error.clone()),
+            };
+            let mut case = |case: &parity::Case| call(Some(&on_case), || to_js(case));
+            let summary = parity::run(&shared.device, &files, model, reference.as_ref().map(Model::blip2), &mut case).await?;
+            Ok(to_js(&summary))
+        })
+    }
+
+    /// What our kernels have launched since the start.
+    #[wasm_bindgen(unchecked_return_type = "Launches")]
+    pub fn launches(&self) -> JsValue {
+        to_js(&launch::counts())
+    }
+}
+
+/// The one device that this build is made for.
+async fn device() -> Result<Device> {
+    #[cfg(feature = "webgpu")]
+    return Device::webgpu().await;
+    #[cfg(not(feature = "webgpu"))]
+    Ok(Device::cpu())
+}
+
+async fn quiet_load(shared: &Rc<Shared>, url: Option<&str>) -> Result<Option<Model>> {
+    let Some(url) = url else { return Ok(None) };
+    Model::load(shared.clone(), Address::parse(url)?, &Default::default(), &mut |_| {}).await.map(Some)
+}
+
+async fn fixture(folder: &Address) -> Result<BTreeMap<String, Vec<u8>>> {
+    let list = fixture_file(folder, "files.json").await?;
+    let names: Vec<String> = serde_json::from_slice(&list).map_err(|error| Error::config("files.json", error))?;
+    let mut files = BTreeMap::new();
+    for name in names {
+        let bytes = fixture_file(folder, &name).await?;
+        files.insert(name, bytes);
+    }
+    Ok(files)
+}
+
+async fn fixture_file(folder: &Address, name: &str) -> Result<Vec<u8>> {
+    let url = folder.file(name)?;
+    let wanted = Wanted { name, url: &url, size: Size::AtMost(1 << 28), sha256: None, freshness: Freshness::Revalidate };
+    fetch(&Browser, &wanted, &Access::default(), &Retry::default(), &|_| {}).await
+}
+
+/// A promise of what the future gives, or of its error as a plain object.
+fn promise(future: impl Future<Output = Result<JsValue>> + 'static) -> Promise {
+    future_to_promise(async move { future.await.map_err(|error| error_to_js(&error)) })
+}
+
+/// Calls back; what the callback throws is its own affair.
+fn call(function: Option<&Function>, argument: impl FnOnce() -> JsValue) {
+    if let Some(function) = function {
+        let _ = function.call1(&JsValue::UNDEFINED, &argument());
+    }
+}
+
+fn is_webgpu(device: &Device) -> bool {
+    device.kind == DeviceKind::Webgpu
+}

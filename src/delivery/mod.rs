@@ -1,1 +1,22 @@
 //! Model folders from the network or the cache to `weights`.
+//!
+//! `load` is the way of a whole model; it asks `cache` first, then `fetch`. Everything of a browser is behind two small
+//! traits, `fetch::Network` and `storage::Storage`, so all that is decided here is decided natively too.
+
+pub mod address;
+#[cfg(target_family = "wasm")]
+pub mod browser;
+pub mod cache;
+pub mod fetch;
+#[cfg(target_family = "wasm")]
+pub mod indexed_db;
+mod integrity;
+mod lanes;
+mod load;
+pub mod progress;
+pub mod storage;
+#[cfg(test)]
+mod testing;
+
+pub use lanes::{First, race};
+pub use load::{INDEX, Inspection, LoadOptions, Loaded, Receiver, Source, inspect, load_model};

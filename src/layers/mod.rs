@@ -1,1 +1,11 @@
-//! (to be written)
+//! The parts that every model is made of. Inside, activations are [rows, width]: batch and positions are one dimension.
+
+mod cache;
+mod linear;
+mod mlp;
+mod norm;
+
+pub use cache::KvCache;
+pub use linear::{Embedding, Linear};
+pub use mlp::Mlp;
+pub use norm::LayerNorm;

@@ -19,6 +19,8 @@ use crate::weights::quant::{Quant, words_per_row};
 pub enum Role {
     /// Norms, biases, positions, query tokens: f32 always.
     Tensor,
+    /// A table of rows that are looked up and never quantized: position embeddings.
+    Table,
     /// A matrix [out, in] of a linear layer or an embedding: any `Quant`.
     Matrix,
 }
@@ -61,14 +63,23 @@ impl Matrix {
 pub enum Part {
     F32(Vec<f32>),
     /// Whole rows in the kernels' layout.
-    Packed { quant: Quant, words: Vec<u32> },
+    Packed {
+        quant: Quant,
+        words: Vec<u32>,
+    },
 }
 
 enum Entry {
     /// Waits for the rest of its rows on the host: such tensors are small.
-    Filling { values: Vec<f32>, rows: usize },
+    Filling {
+        values: Vec<f32>,
+        rows: usize,
+    },
     Tensor(Tensor<1>),
-    Matrix { quant: Quant, chunks: Vec<Chunk> },
+    Matrix {
+        quant: Quant,
+        chunks: Vec<Chunk>,
+    },
 }
 
 enum Store {
@@ -104,6 +115,14 @@ impl Weights {
         Self { store: self.store.clone(), prefix: self.key(name.as_ref()) }
     }
 
+    /// Where the tensors are made.
+    pub fn device(&self) -> burn_tensor::Device {
+        match &*self.store {
+            Store::Plan(_) => plan_device(),
+            Store::Filled { device, .. } => device.burn.clone(),
+        }
+    }
+
     fn key(&self, name: &str) -> String {
         if self.prefix.is_empty() { name.into() } else { format!("{}.{name}", self.prefix) }
     }
@@ -121,8 +140,11 @@ impl Weights {
         let (quant, words) = match (request.role, part) {
             (Role::Tensor, Part::F32(values)) => return put_tensor(device, entries, key, rows, values, &request.shape, invalid),
             (Role::Tensor, Part::Packed { quant, .. }) => return Err(invalid(format!("this tensor cannot be {quant}"))),
-            (Role::Matrix, Part::F32(values)) => (Quant::F32, bytemuck::cast_vec(values)),
-            (Role::Matrix, Part::Packed { quant, words }) => (quant, words),
+            (Role::Table, Part::Packed { quant, .. }) if quant != Quant::F32 => {
+                return Err(invalid(format!("this tensor cannot be {quant}")));
+            }
+            (Role::Matrix | Role::Table, Part::F32(values)) => (Quant::F32, bytemuck::cast_vec(values)),
+            (Role::Matrix | Role::Table, Part::Packed { quant, words }) => (quant, words),
         };
         let expected = rows.len() * words_per_row(quant, columns);
         if words.len() != expected {
@@ -166,11 +188,20 @@ impl Weights {
     /// A weight matrix whose checkpoint shape is `shape`: rows are its first dimension, columns all the others.
     /// Errors: weight-missing, weight-shape.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
+        self.rows_of(name, shape, Role::Matrix)
+    }
+
+    /// A table [rows, columns] of f32 whose rows are looked up. Errors: weight-missing, weight-shape.
+    pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
+        self.rows_of(name, &shape, Role::Table)
+    }
+
+    fn rows_of(&self, name: &str, shape: &[usize], role: Role) -> Result<Matrix> {
         let key = self.key(name);
         let (rows, columns) = rows_and_columns(shape);
         match &*self.store {
             Store::Plan(plan) => {
-                plan.borrow_mut().insert(key, Request { role: Role::Matrix, shape: shape.to_vec() });
+                plan.borrow_mut().insert(key, Request { role, shape: shape.to_vec() });
                 Ok(Matrix { quant: Quant::F32, rows, columns, chunks: vec![] })
             }
             Store::Filled { plan, entries, .. } => {

@@ -3,7 +3,9 @@
 pub mod index;
 mod load;
 pub mod quant;
+#[cfg(not(target_family = "wasm"))]
 pub mod safetensors;
 pub mod shard;
 
+pub(crate) use load::rows_and_columns;
 pub use load::{Chunk, Matrix, Part, Plan, Request, Role, Weights};

@@ -1,0 +1,66 @@
+//! The shapes of plain values that cross to JavaScript, for the `.d.ts` that wasm-bindgen writes.
+
+use wasm_bindgen::prelude::*;
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = r#"
+/** What every failure rejects with, or throws. `facts`: the fields of the error. */
+export interface WasmError { code: string; message: string; hint: string; retryable: boolean; facts: Record<string, unknown> }
+export interface RuntimeOptions { storage?: "indexeddb" | "memory" }
+export interface Adapter { name: string; backend: string; software: boolean; kind: "cpu" | "webgpu" }
+export interface LoadOptions {
+  /** `sha256-…` of the index, and through it of every file. */
+  integrity?: string;
+  request?: { headers?: Record<string, string>; credentials?: "omit" | "same-origin" | "include" };
+}
+/** As transformers.js sends them. Bytes are of the file; those of `ready`, which comes once and without a file, of the model. */
+export interface Progress {
+  status: "initiate" | "download" | "progress" | "done" | "ready";
+  name: string;
+  file?: string;
+  /** 0 to 100 */
+  progress: number;
+  loaded: number;
+  total: number;
+  /** With `done`: whether the file came from the cache. */
+  cached?: boolean;
+  totals: Totals;
+}
+/** Of all files: bytes, bytes a second, seconds left. */
+export interface Totals { loaded: number; total: number; cached: number; rate: number; eta: number | null; stage: string | null }
+export interface Inspection { url: string; bytes: number; cached: number; index: IndexFacts }
+export interface CacheReport {
+  storage: "indexeddb" | "memory";
+  persistent: boolean;
+  usage: number | null;
+  quota: number | null;
+  /** Bytes that belong to no whole model: loads that were cut short. */
+  loose: number;
+  models: CachedModel[];
+}
+/** used: milliseconds since 1970 */
+export interface CachedModel { url: string; bytes: number; files: number; used: number }
+export interface ModelInfo {
+  url: string;
+  bytes: number;
+  cached: number;
+  /** Whether it is in the cache now; if not, why. */
+  kept: boolean;
+  storageError: WasmError | null;
+  device: "cpu" | "webgpu";
+  index: IndexFacts;
+}
+export interface IndexFacts { parameters: number | null; quantization: unknown; source: string | null; licence: string | null; ui: Ui | null }
+/** As written when the model was converted; keys that are not here pass through too. */
+export interface Ui { caption_prompt?: string; question_template?: string; suggestions?: string[]; licence_url?: string; note?: string }
+/** HF's snake_case. An unknown one fails with "option-unsupported". */
+export type GenerationOptions = Record<string, unknown>;
+/** `text`: the new text, trimmed; `ids`: image tokens, prompt and new ones. */
+export interface Generated { text: string; ids: number[]; finish: "eos" | "length" | "stopped"; timings: Timings }
+export interface Timings { first_token_ms: number; total_ms: number; tokens: number }
+export interface Launches { dispatches: number; readbacks: number; bytes: number }
+/** One check of an operation against plain loops. */
+export interface CheckOutcome { name: string; worst: number | null; error: Record<string, unknown> | null }
+export interface ParityCase { name: string; status: "pass" | "fail" | "not yet"; detail: string }
+export interface ParitySummary { passed: number; failed: number; not_yet: number; adapter: string; dispatches: number }
+"#;

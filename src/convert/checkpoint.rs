@@ -1,0 +1,95 @@
+//! The source: one safetensors file, or several with HF's index.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::weights::index::{INDEX_FILE, is_plain_name};
+use crate::weights::safetensors::FileReader;
+use crate::weights::{Plan, Request};
+
+pub(super) struct Checkpoint {
+    files: Vec<FileReader>,
+    /// Which file holds a tensor.
+    places: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Errors: file, weight-invalid, config-invalid.
+    pub fn open(src: &Path) -> Result<Self> {
+        let mut files = vec![];
+        let mut places = BTreeMap::new();
+        for name in file_names(src)? {
+            let file = FileReader::open(&src.join(&name))?;
+            for key in file.tensors().keys() {
+                if places.insert(key.clone(), files.len()).is_some() {
+                    return Err(Error::WeightInvalid { file: name, key: key.clone(), reason: "is in another file too".into() });
+                }
+            }
+            files.push(file);
+        }
+        Ok(Self { files, places })
+    }
+
+    /// Everything that the model needs is there in its shape; what it does not need is returned if it is known to be of no
+    /// use, and refused by name if not. Errors: weight-missing, weight-shape, model-unsupported.
+    pub fn check(&self, plan: &Plan) -> Result<Vec<String>> {
+        for (key, Request { shape, .. }) in plan {
+            let found = self.shape(key).ok_or_else(|| Error::WeightMissing { key: key.clone() })?;
+            if found != shape {
+                return Err(Error::WeightShape { key: key.clone(), expected: shape.clone(), found: found.to_vec() });
+            }
+        }
+        let (ignored, unknown): (Vec<_>, Vec<_>) =
+            self.places.keys().filter(|key| !plan.contains_key(*key)).cloned().partition(|key| of_no_use(key));
+        match unknown.first() {
+            None => Ok(ignored),
+            Some(key) => Err(Error::ModelUnsupported {
+                what: format!("tensor {key}"),
+                reason: format!("nothing in this model asks for it ({} such tensors)", unknown.len()),
+            }),
+        }
+    }
+
+    fn shape(&self, key: &str) -> Option<&[usize]> {
+        let file = self.places.get(key)?;
+        self.files[*file].tensors().get(key).map(|info| &info.shape[..])
+    }
+
+    /// Bytes of a tensor in the source.
+    pub fn bytes(&self, key: &str) -> u64 {
+        let info = self.places.get(key).and_then(|file| self.files[*file].tensors().get(key));
+        info.map_or(0, |info| info.bytes.end - info.bytes.start)
+    }
+
+    pub fn read(&mut self, key: &str, elements: Range<usize>) -> Result<Vec<f32>> {
+        let file = self.places.get(key).ok_or_else(|| Error::WeightMissing { key: key.into() })?;
+        self.files[*file].read_f32(key, elements)
+    }
+}
+
+/// Buffers that old versions saved, and the copy of a tied head.
+fn of_no_use(key: &str) -> bool {
+    key == "language_model.lm_head.weight" || key.ends_with(".position_ids") || key.ends_with(".inv_freq")
+}
+
+fn file_names(src: &Path) -> Result<Vec<String>> {
+    const SINGLE: &str = "model.safetensors";
+    if src.join(SINGLE).is_file() {
+        return Ok(vec![SINGLE.into()]);
+    }
+    let path = src.join(INDEX_FILE);
+    let bytes = std::fs::read(&path).map_err(|_| Error::file(src, format!("holds neither {SINGLE} nor {INDEX_FILE}")))?;
+    let index: Value = serde_json::from_slice(&bytes).map_err(|error| Error::config(INDEX_FILE, error))?;
+    let map = index["weight_map"].as_object().ok_or_else(|| Error::config(INDEX_FILE, "has no weight_map"))?;
+    let mut names: Vec<String> = map.values().filter_map(Value::as_str).map(str::to_string).collect();
+    names.sort();
+    names.dedup();
+    match names.iter().find(|name| !is_plain_name(name)) {
+        Some(name) => Err(Error::config(INDEX_FILE, format!("{name:?} is not a plain file name"))),
+        None => Ok(names),
+    }
+}

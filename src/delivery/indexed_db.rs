@@ -1,0 +1,165 @@
+//! Storage in IndexedDB: one object store of ArrayBuffers by name.
+
+use std::cell::RefCell;
+
+use indexed_db_futures::database::Database;
+use indexed_db_futures::error::{Error as DbError, OpenDbError};
+use indexed_db_futures::internals::SystemRepr;
+use indexed_db_futures::prelude::*;
+use indexed_db_futures::transaction::{Transaction, TransactionMode};
+use js_sys::{ArrayBuffer, Function, Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+use super::storage::{Estimate, Storage};
+use crate::error::{Error, Result};
+
+const DATABASE: &str = "blip2-web";
+const STORE: &str = "files";
+
+/// Opened at the first use, and again when the browser has closed the connection.
+#[derive(Default)]
+pub struct IndexedDb {
+    connection: RefCell<Option<Database>>,
+}
+
+/// What became of a request to the database.
+enum Failure {
+    /// The connection is closed; a new one may serve.
+    Lost(String),
+    /// There is no room.
+    Full,
+    Other(String),
+}
+
+impl IndexedDb {
+    async fn open(&self) -> Result<Database, Failure> {
+        if let Some(database) = self.connection.borrow().clone() {
+            return Ok(database);
+        }
+        let request = Database::open(DATABASE).with_version(1u32).with_on_upgrade_needed(|_, database| {
+            database.create_object_store(STORE).build()?;
+            Ok(())
+        });
+        let database = request.await.map_err(|error: OpenDbError| Failure::Other(error.to_string()))?;
+        *self.connection.borrow_mut() = Some(database.clone());
+        Ok(database)
+    }
+
+    /// Does `work` in a transaction of its own, on a new connection when the old one is lost.
+    async fn transact<T>(&self, mode: TransactionMode, work: impl AsyncFn(&Transaction<'_>) -> Result<T, DbError>) -> Result<T, Failure> {
+        let mut reopened = false;
+        loop {
+            let database = self.open().await?;
+            match attempt(&database, mode, &work).await {
+                Err(Failure::Lost(_)) if !reopened => {
+                    reopened = true;
+                    *self.connection.borrow_mut() = None;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+async fn attempt<T>(
+    database: &Database,
+    mode: TransactionMode,
+    work: &impl AsyncFn(&Transaction<'_>) -> Result<T, DbError>,
+) -> Result<T, Failure> {
+    let transaction = database.transaction(STORE).with_mode(mode).build().map_err(|error| classify(&error))?;
+    let value = work(&transaction).await.map_err(|error| classify(&error))?;
+    if mode == TransactionMode::Readwrite {
+        // The reason why a commit failed stands on the transaction, which `commit` consumes.
+        let raw: JsValue = transaction.as_sys().clone().into();
+        transaction.commit().await.map_err(|error| match Reflect::get(&raw, &"error".into()) {
+            Ok(reason) if reason.is_object() => classify_name(&reason),
+            _ => classify(&error),
+        })?;
+    }
+    Ok(value)
+}
+
+impl Storage for IndexedDb {
+    async fn get(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        let found = self.transact(TransactionMode::Readonly, async |transaction| {
+            let store = transaction.object_store(STORE)?;
+            let value: Option<ArrayBuffer> = store.get(name).primitive()?.await?;
+            Ok(value)
+        });
+        let found = found.await.map_err(|failure| error(failure, name))?;
+        Ok(found.map(|buffer| Uint8Array::new(&buffer).to_vec()))
+    }
+
+    async fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        // A copy outside of wasm's memory: cloning a view would take all of that memory along.
+        let buffer = Uint8Array::from(bytes).buffer();
+        let done = self.transact(TransactionMode::Readwrite, async |transaction| {
+            let store = transaction.object_store(STORE)?;
+            store.put(&buffer).with_key(name.to_string()).without_key_type().primitive()?.await
+        });
+        done.await.map_err(|failure| error(failure, name))
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        let done = self.transact(TransactionMode::Readwrite, async |transaction| {
+            let store = transaction.object_store(STORE)?;
+            store.delete(name).primitive()?.await
+        });
+        done.await.map_err(|failure| error(failure, name))
+    }
+
+    async fn list(&self) -> Result<Vec<String>> {
+        let names = self.transact(TransactionMode::Readonly, async |transaction| {
+            let store = transaction.object_store(STORE)?;
+            let keys = store.get_all_keys::<String>().primitive()?.await?;
+            keys.collect::<Result<Vec<_>, _>>()
+        });
+        names.await.map_err(|failure| error(failure, "the list of files"))
+    }
+
+    async fn estimate(&self) -> Result<Estimate> {
+        let said = call("estimate").await;
+        let number = |name: &str| {
+            let value = said.as_ref().and_then(|said| Reflect::get(said, &name.into()).ok()).and_then(|value| value.as_f64());
+            value.filter(|value| value.is_finite() && *value >= 0.0).map(|value| value as u64)
+        };
+        let persistent = call("persisted").await.and_then(|said| said.as_bool()).unwrap_or(false);
+        Ok(Estimate { usage: number("usage"), quota: number("quota"), persistent })
+    }
+}
+
+/// `navigator.storage.NAME()`, which plain http and old browsers lack.
+async fn call(name: &str) -> Option<JsValue> {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    let manager = Reflect::get(&navigator, &"storage".into()).ok().filter(JsValue::is_object)?;
+    let method: Function = Reflect::get(&manager, &name.into()).ok()?.dyn_into().ok()?;
+    let promise: Promise = method.call0(&manager).ok()?.dyn_into().ok()?;
+    JsFuture::from(promise).await.ok()
+}
+
+fn error(failure: Failure, what: &str) -> Error {
+    match failure {
+        Failure::Full => Error::StorageQuota { what: what.into() },
+        Failure::Lost(reason) | Failure::Other(reason) => Error::StorageUnavailable { reason },
+    }
+}
+
+fn classify(error: &DbError) -> Failure {
+    match error {
+        DbError::DomException(exception) => classify_name(exception.as_ref()),
+        other => Failure::Other(other.to_string()),
+    }
+}
+
+fn classify_name(exception: &JsValue) -> Failure {
+    let text = |field: &str| Reflect::get(exception, &field.into()).ok().and_then(|value| value.as_string()).unwrap_or_default();
+    let (name, message) = (text("name"), text("message"));
+    let reason = format!("{name}: {message}");
+    match name.as_str() {
+        "QuotaExceededError" => Failure::Full,
+        // "Connection to Indexed Database server lost" comes as an UnknownError.
+        "InvalidStateError" | "TransactionInactiveError" | "UnknownError" => Failure::Lost(reason),
+        _ => Failure::Other(reason),
+    }
+}

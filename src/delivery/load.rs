@@ -1,0 +1,298 @@
+//! A whole model: index, small files, then shards by stage, each from the cache or the network, checked before it is used.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::address::Address;
+use super::cache::{Cache, Content, Load, Record};
+use super::fetch::{Access, Freshness, Network, Retry, Size, Wanted, fetch};
+use super::integrity::sha256_of;
+use super::lanes::Lanes;
+use super::progress::{Expected, Meter, Progress};
+use super::storage::Storage;
+use crate::error::{Error, Result};
+use crate::weights::index::Index;
+
+/// The index of a model folder.
+pub const INDEX: &str = "model.safetensors.index.json";
+/// An index larger than this is none.
+const INDEX_LIMIT: u64 = 64 << 20;
+/// Transfers and writes at a time: enough to hide the way to the host, few enough for the memory of a phone.
+const AT_ONCE: usize = 4;
+
+/// What a caller of `load` may ask for.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoadOptions {
+    /// `sha256-…` of the index, and through it of every file.
+    pub integrity: Option<String>,
+    pub request: Access,
+}
+
+/// Who uses the files as they come.
+#[allow(async_fn_in_trait)] // one thread, on which no future is Send
+pub trait Receiver {
+    /// Configs and tokenizer, by name: once, before any shard.
+    fn files(&mut self, index: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()>;
+    /// One shard, whole and verified; those of a stage come in any order.
+    async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()>;
+}
+
+/// What a load has brought.
+#[derive(Debug)]
+pub struct Loaded {
+    pub index: Index,
+    pub bytes: u64,
+    /// Part of `bytes` that came from the cache.
+    pub cached: u64,
+    /// Why the model is not kept, where it is not: it works all the same.
+    pub storage_error: Option<Error>,
+}
+
+/// What can be said of a model from its index alone.
+#[derive(Debug)]
+pub struct Inspection {
+    pub index: Index,
+    pub bytes: u64,
+    pub cached: u64,
+}
+
+/// A file of the model, in load order.
+#[derive(Debug, Clone, PartialEq)]
+struct Planned {
+    name: String,
+    content: Content,
+    /// Files without a stage are configs and the tokenizer.
+    stage: Option<String>,
+}
+
+/// Where a model comes from and where it is kept.
+pub struct Source<'a, N, S> {
+    pub address: &'a Address,
+    pub network: &'a N,
+    pub cache: &'a Cache<S>,
+}
+
+/// Loads a model and hands its files to `receiver`. Who drops the future aborts: transfers end, and whole files stay kept.
+/// Errors: network, config-invalid, size-mismatch, checksum-mismatch, input-invalid, out-of-memory, and what `receiver` says.
+pub async fn load_model<N: Network, S: Storage>(
+    source: &Source<'_, N, S>,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(Progress),
+    receiver: &mut impl Receiver,
+) -> Result<Loaded> {
+    let (index, index_bytes) = fetch_index(source, options).await?;
+    let planned = plan(&index);
+    let keeper = Keeper::new(source, &planned, &index_bytes).await;
+    let expected = planned.iter().map(|file| Expected {
+        name: file.name.clone(),
+        bytes: file.content.bytes,
+        stage: file.stage.clone(),
+        cached: keeper.has(&file.content),
+    });
+    let clock = || source.network.now();
+    let meter = Meter::new(source.address.as_str(), expected.collect(), &clock, progress);
+    let delivery = Delivery { source, options, keeper: &keeper, meter: &meter };
+
+    let (small, shards): (Vec<_>, Vec<_>) = planned.iter().partition(|file| file.stage.is_none());
+    let mut files = BTreeMap::new();
+    delivery
+        .bring_all(&small, async |file, bytes| {
+            files.insert(file.name.clone(), bytes.to_vec());
+            Ok(())
+        })
+        .await?;
+    receiver.files(&index, files)?;
+    delivery.bring_all(&shards, async |file, bytes| receiver.shard(&index, &file.name, bytes).await).await?;
+    keeper.remember(&planned, &index_bytes).await;
+    meter.ready();
+    let totals = meter.totals();
+    Ok(Loaded { index, bytes: totals.total, cached: totals.cached, storage_error: keeper.into_error() })
+}
+
+/// Fetches the index alone. Errors: network, config-invalid, size-mismatch, checksum-mismatch, input-invalid.
+pub async fn inspect<N: Network, S: Storage>(source: &Source<'_, N, S>, options: &LoadOptions) -> Result<Inspection> {
+    let (index, _) = fetch_index(source, options).await?;
+    let kept = source.cache.contents().await.unwrap_or_default();
+    let planned = plan(&index);
+    let sum = |files: &mut dyn Iterator<Item = &Planned>| files.map(|file| file.content.bytes).sum();
+    let bytes = sum(&mut planned.iter());
+    let cached = sum(&mut planned.iter().filter(|file| kept.contains(&file.content)));
+    Ok(Inspection { index, bytes, cached })
+}
+
+/// The files that a load needs: configs first, then shards by stage.
+fn plan(index: &Index) -> Vec<Planned> {
+    let needed = index.files.iter().filter(|(name, file)| file.stage.is_some() || name.ends_with(".json"));
+    let mut planned: Vec<_> = needed
+        .map(|(name, file)| Planned {
+            name: name.clone(),
+            content: Content { sha256: file.sha256.to_ascii_lowercase(), bytes: file.bytes },
+            stage: file.stage.as_ref().map(ToString::to_string),
+        })
+        .collect();
+    planned.sort_by(|a, b| a.stage.cmp(&b.stage));
+    planned
+}
+
+/// From the host, or where it cannot be reached, as it was kept.
+async fn fetch_index<N: Network, S: Storage>(source: &Source<'_, N, S>, options: &LoadOptions) -> Result<(Index, Vec<u8>)> {
+    let expected = options.integrity.as_deref().map(sha256_of).transpose()?;
+    let url = source.address.file(INDEX)?;
+    let kept = kept_index(source).await.filter(|(content, _)| expected.as_ref().is_none_or(|expected| content.sha256 == *expected));
+    let bytes = match kept {
+        // Its hash is known, so the host has nothing to add.
+        Some((_, bytes)) if expected.is_some() => bytes,
+        kept => {
+            let sha256 = expected.as_deref();
+            let wanted = Wanted { name: INDEX, url: &url, size: Size::AtMost(INDEX_LIMIT), sha256, freshness: Freshness::Revalidate };
+            let retry = if kept.is_some() { Retry::NEVER } else { Retry::default() };
+            match (fetch(source.network, &wanted, &options.request, &retry, &|_| {}).await, kept) {
+                (Ok(bytes), _) => bytes,
+                (Err(error @ Error::Network { .. }), Some((_, bytes))) if error.retryable() => bytes,
+                (Err(error), _) => return Err(error),
+            }
+        }
+    };
+    if bytes.trim_ascii_start().starts_with(b"<") {
+        let reason = "a web page came instead of a model's index; is this the address of a model folder?";
+        return Err(Error::config(INDEX, reason));
+    }
+    Ok((Index::parse(&bytes)?, bytes))
+}
+
+async fn kept_index<N, S: Storage>(source: &Source<'_, N, S>) -> Option<(Content, Vec<u8>)> {
+    let record = source.cache.record(source.address.as_str()).await.ok().flatten()?;
+    let bytes = source.cache.get(&record.index).await.ok().flatten()?;
+    Some((record.index, bytes))
+}
+
+/// The cache as one load sees it. Its failures never fail the load: the first one is kept, and the load goes on uncached.
+struct Keeper<'a, S> {
+    cache: &'a Cache<S>,
+    url: &'a str,
+    now: f64,
+    kept: BTreeSet<Content>,
+    holds: BTreeSet<Content>,
+    error: RefCell<Option<Error>>,
+}
+
+impl<'a, S: Storage> Keeper<'a, S> {
+    async fn new<N: Network>(source: &Source<'a, N, S>, planned: &[Planned], index: &[u8]) -> Self {
+        let (kept, error) = match source.cache.contents().await {
+            Ok(kept) => (kept, None),
+            Err(error) => (BTreeSet::new(), Some(error)),
+        };
+        let holds = planned.iter().map(|file| file.content.clone()).chain([Content::of(index)]).collect();
+        let (cache, url, now) = (source.cache, source.address.as_str(), source.network.now());
+        Self { cache, url, now, kept, holds, error: RefCell::new(error) }
+    }
+
+    fn has(&self, content: &Content) -> bool {
+        self.kept.contains(content)
+    }
+
+    fn keeps(&self) -> bool {
+        self.error.borrow().is_none()
+    }
+
+    fn load(&self) -> Load<'_> {
+        Load { url: self.url, holds: &self.holds }
+    }
+
+    fn note<T>(&self, result: Result<T>) -> Option<T> {
+        result.map_err(|error| self.error.borrow_mut().get_or_insert(error).clone()).ok()
+    }
+
+    async fn get(&self, content: &Content) -> Option<Vec<u8>> {
+        if !self.has(content) {
+            return None;
+        }
+        self.note(self.cache.get(content).await).flatten()
+    }
+
+    async fn put(&self, content: &Content, bytes: &[u8]) {
+        if self.keeps() {
+            self.note(self.cache.put(content, bytes, &self.load()).await);
+        }
+    }
+
+    /// Last of all: a record says that every file it names is there.
+    async fn remember(&self, planned: &[Planned], index_bytes: &[u8]) {
+        let index = Content::of(index_bytes);
+        self.put(&index, index_bytes).await;
+        if self.keeps() {
+            let files = planned.iter().map(|file| (file.name.clone(), file.content.clone())).collect();
+            let record = Record { url: self.url.into(), index, files, used: self.now };
+            self.note(self.cache.remember(&record, &self.load()).await);
+        }
+    }
+
+    fn into_error(self) -> Option<Error> {
+        self.error.into_inner()
+    }
+}
+
+struct Delivery<'a, N, S> {
+    source: &'a Source<'a, N, S>,
+    options: &'a LoadOptions,
+    keeper: &'a Keeper<'a, S>,
+    meter: &'a Meter<'a>,
+}
+
+enum Step<'a> {
+    Arrived { file: &'a Planned, bytes: Vec<u8>, cached: bool },
+    Kept,
+}
+
+impl<N: Network, S: Storage> Delivery<'_, N, S> {
+    /// Brings files, a few at a time, hands each to `use_it` when it is whole, and keeps those that came from the network.
+    async fn bring_all<'f>(&'f self, files: &[&'f Planned], mut use_it: impl AsyncFnMut(&Planned, &[u8]) -> Result<()>) -> Result<()> {
+        let mut lanes = Lanes::new();
+        let mut waiting = files.iter();
+        loop {
+            while lanes.len() < AT_ONCE
+                && let Some(file) = waiting.next()
+            {
+                self.meter.initiate(&file.name);
+                lanes.push(self.bring(file));
+            }
+            match lanes.next().await.transpose()? {
+                None => return Ok(()),
+                Some(Step::Kept) => {}
+                Some(Step::Arrived { file, bytes, cached }) => {
+                    use_it(file, &bytes).await?;
+                    self.meter.done(&file.name, cached);
+                    if !cached {
+                        lanes.push(self.keep(file, bytes));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn bring<'f>(&self, file: &'f Planned) -> Result<Step<'f>> {
+        if let Some(bytes) = self.keeper.get(&file.content).await {
+            return Ok(Step::Arrived { file, bytes, cached: true });
+        }
+        let url = self.source.address.file(&file.name)?;
+        // The browser's own cache would keep a second copy.
+        let freshness = if self.keeper.keeps() { Freshness::Bypass } else { Freshness::Any };
+        let sha256 = Some(file.content.sha256.as_str());
+        let wanted = Wanted { name: &file.name, url: &url, size: Size::Exactly(file.content.bytes), sha256, freshness };
+        self.meter.download(&file.name);
+        let on_bytes = |loaded| self.meter.advance(&file.name, loaded);
+        let bytes = fetch(self.source.network, &wanted, &self.options.request, &Retry::default(), &on_bytes).await?;
+        Ok(Step::Arrived { file, bytes, cached: false })
+    }
+
+    async fn keep<'f>(&self, file: &'f Planned, bytes: Vec<u8>) -> Result<Step<'f>> {
+        self.keeper.put(&file.content, &bytes).await;
+        Ok(Step::Kept)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! What is done to the scores of the next token before one is chosen, in HF's order.
+
+use crate::generation::config::Settings;
+
+/// Changes the scores of one row; `ids` is its sequence so far: image tokens, prompt and new ids.
+trait LogitsProcessor {
+    fn process(&self, ids: &[u32], scores: &mut [f32]);
+}
+
+/// All processors that these settings call for.
+pub struct LogitsProcessors(Vec<Box<dyn LogitsProcessor>>);
+
+impl LogitsProcessors {
+    pub fn new(settings: &Settings) -> Self {
+        let mut list: Vec<Box<dyn LogitsProcessor>> = vec![];
+        let eos = || settings.eos_token_ids.clone();
+        if settings.repetition_penalty != 1.0 {
+            list.push(Box::new(RepetitionPenalty(settings.repetition_penalty)));
+        }
+        if settings.no_repeat_ngram_size > 0 {
+            list.push(Box::new(NoRepeatNGram(settings.no_repeat_ngram_size)));
+        }
+        let words: Vec<_> = settings.bad_words_ids.iter().filter(|word| !eos().iter().any(|eos| word[..] == [*eos])).cloned().collect();
+        if !words.is_empty() {
+            list.push(Box::new(NoBadWords(words)));
+        }
+        let shortest = settings.min_length.max(settings.prefix_length + settings.min_new_tokens);
+        if shortest > settings.prefix_length && !eos().is_empty() {
+            list.push(Box::new(MinLength { length: shortest, eos: eos() }));
+        }
+        if let Some(bos) = settings.forced_bos_token_id {
+            list.push(Box::new(ForcedAt { length: 1, ids: vec![bos] }));
+        }
+        if !settings.forced_eos_token_ids.is_empty() {
+            list.push(Box::new(ForcedAt { length: settings.max_length - 1, ids: settings.forced_eos_token_ids.clone() }));
+        }
+        if !settings.suppress_tokens.is_empty() {
+            list.push(Box::new(Suppress { at: None, ids: settings.suppress_tokens.clone() }));
+        }
+        if !settings.begin_suppress_tokens.is_empty() {
+            // A forced first token is the beginning itself; suppression starts behind it.
+            let forced = settings.forced_bos_token_id.is_some() && settings.prefix_length <= 1;
+            let at = settings.prefix_length + usize::from(forced);
+            list.push(Box::new(Suppress { at: Some(at), ids: settings.begin_suppress_tokens.clone() }));
+        }
+        Self(list)
+    }
+
+    /// Without processors the greedy choice can stay on the device.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        for processor in &self.0 {
+            processor.process(ids, scores);
+        }
+    }
+}
+
+fn ban(scores: &mut [f32], id: u32) {
+    if let Some(score) = scores.get_mut(id as usize) {
+        *score = f32::NEG_INFINITY;
+    }
+}
+
+/// Each id of the sequence counts once: a negative score is multiplied, a positive one divided.
+struct RepetitionPenalty(f32);
+
+impl LogitsProcessor for RepetitionPenalty {
+    fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        let mut seen = ids.to_vec();
+        seen.sort_unstable();
+        seen.dedup();
+        for id in seen {
+            if let Some(score) = scores.get_mut(id as usize) {
+                *score = if *score < 0.0 { *score * self.0 } else { *score / self.0 };
+            }
+        }
+    }
+}
+
+/// An id that would make a run of n ids occur again. With n = 1, every id that was seen.
+struct NoRepeatNGram(usize);
+
+impl LogitsProcessor for NoRepeatNGram {
+    fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        let n = self.0;
+        if ids.len() + 1 < n {
+            return;
+        }
+        let last = &ids[ids.len() + 1 - n..];
+        for run in ids.windows(n) {
+            if run[..n - 1] == *last {
+                ban(scores, run[n - 1]);
+            }
+        }
+    }
+}
+
+/// The last id of a word whose other ids were just said; words of one id always.
+struct NoBadWords(Vec<Vec<u32>>);
+
+impl LogitsProcessor for NoBadWords {
+    fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        for word in &self.0 {
+            // HF looks only at words that are no longer than the sequence.
+            let Some((last, before)) = word.split_last() else { continue };
+            if before.is_empty() || (word.len() <= ids.len() && ids.ends_with(before)) {
+                ban(scores, *last);
+            }
+        }
+    }
+}
+
+/// No end before `length` ids.
+struct MinLength {
+    length: usize,
+    eos: Vec<u32>,
+}
+
+impl LogitsProcessor for MinLength {
+    fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        if ids.len() < self.length {
+            self.eos.iter().for_each(|id| ban(scores, *id));
+        }
+    }
+}
+
+/// Only these ids when the sequence has `length` ids.
+struct ForcedAt {
+    length: usize,
+    ids: Vec<u32>,
+}
+
+impl LogitsProcessor for ForcedAt {
+    fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        if ids.len() == self.length {
+            scores.fill(f32::NEG_INFINITY);
+            for id in &self.ids {
+                if let Some(score) = scores.get_mut(*id as usize) {
+                    *score = 0.0;
+                }
+            }
+        }
+    }
+}
+
+/// Never these ids, or not at one place.
+struct Suppress {
+    at: Option<usize>,
+    ids: Vec<u32>,
+}
+
+impl LogitsProcessor for Suppress {
+    fn process(&self, ids: &[u32], scores: &mut [f32]) {
+        if self.at.is_none_or(|at| at == ids.len()) {
+            self.ids.iter().for_each(|id| ban(scores, *id));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUT: f32 = f32::NEG_INFINITY;
+
+    fn after(processor: impl LogitsProcessor, ids: &[u32], mut scores: Vec<f32>) -> Vec<f32> {
+        processor.process(ids, &mut scores);
+        scores
+    }
+
+    #[test]
+    fn a_repeated_id_is_punished_once() {
+        assert_eq!(after(RepetitionPenalty(2.0), &[0, 0, 2], vec![4.0, 4.0, -1.0]), [2.0, 4.0, -2.0]);
+    }
+
+    #[test]
+    fn a_pair_does_not_come_twice() {
+        assert_eq!(after(NoRepeatNGram(2), &[1, 2, 0, 1], vec![0.0; 4]), [0.0, 0.0, OUT, 0.0]);
+        assert_eq!(after(NoRepeatNGram(1), &[1, 3], vec![0.0; 4]), [0.0, OUT, 0.0, OUT]);
+        assert_eq!(after(NoRepeatNGram(3), &[1], vec![0.0; 2]), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn bad_words_end_before_their_last_id() {
+        let words = vec![vec![0], vec![1, 2]];
+        assert_eq!(after(NoBadWords(words.clone()), &[3, 1], vec![0.0; 4]), [OUT, 0.0, OUT, 0.0]);
+        assert_eq!(after(NoBadWords(words), &[1, 3], vec![0.0; 4]), [OUT, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn forced_ids_leave_no_other() {
+        assert_eq!(after(ForcedAt { length: 2, ids: vec![1] }, &[3, 3], vec![5.0; 3]), [OUT, 0.0, OUT]);
+        assert_eq!(after(ForcedAt { length: 2, ids: vec![1] }, &[3], vec![5.0; 3]), [5.0; 3]);
+    }
+}

@@ -1,0 +1,141 @@
+//! Image to language model: vision tower, Q-Former, projection, and the merge of image features into the text.
+//! HF `Blip2Model` (and `Blip2ForConditionalGeneration`, which has the same weights and the same forward).
+
+use burn_tensor::{Int, Tensor, TensorData};
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::layers::Linear;
+use crate::models::config::Blip2Config;
+use crate::models::qformer::{Blip2QFormerModel, QFormerOutput};
+use crate::models::text::{LanguageModel, LanguageOutput};
+use crate::models::vision::{Blip2VisionModel, VisionOutput};
+use crate::weights::Weights;
+
+pub struct Blip2Model {
+    pub config: Blip2Config,
+    vision_model: Blip2VisionModel,
+    query_tokens: Tensor<3>,
+    qformer: Blip2QFormerModel,
+    language_projection: Linear,
+    pub language_model: LanguageModel,
+}
+
+/// What becomes of pixel values on their way to the language model.
+pub struct ImageOutput {
+    pub vision: VisionOutput,
+    pub qformer: QFormerOutput,
+    /// [B, Q, width of the language model]
+    pub language_projection: Tensor<3>,
+}
+
+/// HF `Blip2ForConditionalGenerationModelOutput`, as far as callers ask for it.
+pub struct ForwardOutput {
+    /// [B, S, vocabulary]
+    pub logits: Tensor<3>,
+    pub language_model: LanguageOutput,
+}
+
+impl Blip2Model {
+    /// Errors: model-unsupported, weight-missing, weight-shape.
+    pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
+        let queries = [1, config.num_query_tokens, config.qformer_config.hidden_size];
+        let language_model = LanguageModel::load(&config.text_config, &weights.at("language_model"))?;
+        let projection = [config.qformer_config.hidden_size, language_model.hidden_size()];
+        Ok(Self {
+            config: config.clone(),
+            vision_model: Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?,
+            query_tokens: weights.tensor("query_tokens", queries)?,
+            qformer: Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?,
+            language_projection: Linear::load(&weights.at("language_projection"), projection, true)?,
+            language_model,
+        })
+    }
+
+    /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state on the way.
+    pub fn image(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<ImageOutput> {
+        let batch = pixel_values.dims()[0];
+        let vision = self.vision_model.forward(pixel_values, interpolate_pos_encoding, output_hidden_states)?;
+        let [_, queries, width] = self.query_tokens.dims();
+        let query_embeds = self.query_tokens.clone().expand([batch, queries, width]);
+        let qformer = self.qformer.forward(&query_embeds, &vision.last_hidden_state, output_hidden_states)?;
+        let rows = qformer.last_hidden_state.clone().reshape([batch * queries, width]);
+        let projected = self.language_projection.forward(&rows)?;
+        let language_projection = projected.reshape([batch, queries, self.language_model.hidden_size()]);
+        Ok(ImageOutput { vision, qformer, language_projection })
+    }
+
+    /// HF `Blip2ForConditionalGeneration.get_image_features`: [B, Q, width of the language model].
+    pub fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
+        Ok(self.image(pixel_values, interpolate_pos_encoding, false)?.language_projection)
+    }
+
+    /// Embeds input_ids [B, S] and puts image features [images, Q, width] where they hold `image_token_index`, in order.
+    /// → [B·S, width of the embeddings]. Errors: input-invalid unless each row has exactly Q places.
+    pub fn merge(&self, device: &Device, input_ids: &[Vec<u32>], image_features: &Tensor<3>) -> Result<Tensor<2>> {
+        let ids = ids_tensor(device, &input_ids.concat());
+        let places: Vec<Vec<bool>> =
+            input_ids.iter().map(|row| row.iter().map(|id| Some(*id) == self.config.image_token_index).collect()).collect();
+        self.scatter(device, self.language_model.embed(&ids)?, &places, image_features)
+    }
+
+    /// The same for embeddings [B·S, width] whose rows are marked by `places` [B, S].
+    pub fn scatter(&self, device: &Device, embeds: Tensor<2>, places: &[Vec<bool>], image_features: &Tensor<3>) -> Result<Tensor<2>> {
+        let [images, queries, width] = image_features.dims();
+        let [rows, embed_dim] = embeds.dims();
+        if places.len() != images || places.iter().any(|row| row.iter().filter(|place| **place).count() != queries) {
+            let counts: Vec<usize> = places.iter().map(|row| row.iter().filter(|place| **place).count()).collect();
+            return Err(Error::input("input_ids", format!("{counts:?} image tokens for {images} images of {queries}")));
+        }
+        // HF's masked_scatter consumes the features flat: where embeddings are narrower than the features, the k-th place
+        // takes the k-th run of `embed_dim` floats.
+        let flat = image_features.clone().reshape([images * queries * width]);
+        let taken = images * queries;
+        let features = flat.slice([0..taken * embed_dim]).reshape([taken, embed_dim]);
+        let mut next = rows;
+        let order: Vec<i32> = places
+            .iter()
+            .flatten()
+            .enumerate()
+            .map(|(row, is_image)| {
+                let from = if *is_image { next } else { row };
+                next += usize::from(*is_image);
+                from as i32
+            })
+            .collect();
+        let order = Tensor::from_data(TensorData::new(order, [rows]), &device.burn);
+        Ok(Tensor::cat(vec![embeds, features], 0).select(0, order))
+    }
+
+    /// Logits of every position. HF `forward`; attention_mask [B, S].
+    pub fn forward(
+        &self,
+        device: &Device,
+        input_ids: &[Vec<u32>],
+        attention_mask: &[Vec<u32>],
+        image_features: &Tensor<3>,
+    ) -> Result<ForwardOutput> {
+        let inputs_embeds = self.merge(device, input_ids, image_features)?;
+        self.language(device, &inputs_embeds, attention_mask)
+    }
+
+    /// The language model alone on text. HF `Blip2Model.get_text_features`.
+    pub fn get_text_features(&self, device: &Device, input_ids: &[Vec<u32>], attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
+        let inputs_embeds = self.language_model.embed(&ids_tensor(device, &input_ids.concat()))?;
+        self.language(device, &inputs_embeds, attention_mask)
+    }
+
+    fn language(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
+        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask)?;
+        let (rows, n) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
+        let logits = language_model.logits.clone().reshape([rows, n, self.language_model.vocab_size()]);
+        Ok(ForwardOutput { logits, language_model })
+    }
+}
+
+/// Ids as the device holds them.
+pub(crate) fn ids_tensor(device: &Device, ids: &[u32]) -> Tensor<1, Int> {
+    let ids: Vec<i32> = ids.iter().map(|id| i32::try_from(*id).unwrap_or(-1)).collect();
+    let count = ids.len();
+    Tensor::from_data(TensorData::new(ids, [count]), &device.burn)
+}

@@ -1,0 +1,200 @@
+//! The vision tower: a pre-LN ViT. HF `Blip2VisionModel`, transformers 4.57 `modeling_blip_2.py`.
+
+use burn_tensor::{Tensor, TensorData};
+
+use crate::error::{Error, Result};
+use crate::layers::{LayerNorm, Linear, Mlp};
+use crate::models::config::Blip2VisionConfig;
+use crate::ops::{Heads, Rows, attention};
+use crate::weights::Weights;
+
+/// P is the count of patches; position 0 is the class token.
+pub struct VisionOutput {
+    /// [B, 1 + P, hidden]
+    pub last_hidden_state: Tensor<3>,
+    /// [B, hidden]: the class token, through post_layernorm a second time.
+    pub pooler_output: Tensor<2>,
+    /// The embeddings, then each layer's output, before post_layernorm: [B, 1 + P, hidden] each. Empty unless asked for.
+    pub hidden_states: Vec<Tensor<3>>,
+}
+
+pub struct Blip2VisionModel {
+    embeddings: VisionEmbeddings,
+    layers: Vec<VisionLayer>,
+    post_layernorm: LayerNorm,
+}
+
+impl Blip2VisionModel {
+    /// `weights` at "vision_model". Errors: weight-missing, weight-shape.
+    pub fn load(config: &Blip2VisionConfig, weights: &Weights) -> Result<Self> {
+        let layers = weights.at("encoder.layers");
+        Ok(Self {
+            embeddings: VisionEmbeddings::load(config, &weights.at("embeddings"))?,
+            layers: (0..config.num_hidden_layers)
+                .map(|index| VisionLayer::load(config, &layers.at(index.to_string())))
+                .collect::<Result<_>>()?,
+            post_layernorm: LayerNorm::load(&weights.at("post_layernorm"), config.hidden_size, config.layer_norm_eps)?,
+        })
+    }
+
+    /// pixel_values [B, 3, H, W], normalised. Errors: input-invalid where H or W is under a patch, or where there are more
+    /// patches than positions and `interpolate_pos_encoding` is off.
+    pub fn forward(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<VisionOutput> {
+        let batch = pixel_values.dims()[0];
+        let mut x = self.embeddings.forward(pixel_values, interpolate_pos_encoding)?;
+        let [rows, width] = x.dims();
+        let shape = [batch, rows / batch, width];
+        let mut hidden_states = vec![];
+        for layer in &self.layers {
+            if output_hidden_states {
+                hidden_states.push(x.clone().reshape(shape));
+            }
+            x = layer.forward(batch, &x)?;
+        }
+        if output_hidden_states {
+            hidden_states.push(x.clone().reshape(shape));
+        }
+        let last_hidden_state = self.post_layernorm.forward(&x)?.reshape(shape);
+        let class_token = last_hidden_state.clone().slice([0..batch, 0..1, 0..width]).reshape([batch, width]);
+        Ok(VisionOutput { pooler_output: self.post_layernorm.forward(&class_token)?, last_hidden_state, hidden_states })
+    }
+}
+
+/// Patches as rows, the class token in front, positions added.
+struct VisionEmbeddings {
+    class_embedding: Tensor<3>,
+    position_embedding: Tensor<3>,
+    patch_embedding: Linear,
+    image_size: usize,
+    patch_size: usize,
+}
+
+impl VisionEmbeddings {
+    fn load(config: &Blip2VisionConfig, weights: &Weights) -> Result<Self> {
+        let (width, patch) = (config.hidden_size, config.patch_size);
+        let positions = (config.image_size / patch).pow(2) + 1;
+        Ok(Self {
+            class_embedding: weights.tensor("class_embedding", [1, 1, width])?,
+            position_embedding: weights.tensor("position_embedding", [1, positions, width])?,
+            patch_embedding: Linear::load_patches(&weights.at("patch_embedding"), [width, 3, patch, patch])?,
+            image_size: config.image_size,
+            patch_size: patch,
+        })
+    }
+
+    fn forward(&self, pixel_values: &Tensor<4>, interpolate: bool) -> Result<Tensor<2>> {
+        let [batch, channels, height, width] = pixel_values.dims();
+        let p = self.patch_size;
+        let (down, across) = (height / p, width / p);
+        let patches = down * across;
+        if channels != 3 || patches == 0 {
+            return Err(Error::input("pixel_values", format!("{:?} holds no patch of 3 x {p} x {p}", pixel_values.dims())));
+        }
+        // A convolution whose kernel is its stride is a linear layer over patches; what is left at the edge is dropped.
+        let rows = pixel_values
+            .clone()
+            .slice([0..batch, 0..3, 0..down * p, 0..across * p])
+            .reshape([batch, 3, down, p, across, p])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch * patches, 3 * p * p]);
+        let hidden = self.class_embedding.dims()[2];
+        let embedded = self.patch_embedding.forward(&rows)?.reshape([batch, patches, hidden]);
+        let class_tokens = self.class_embedding.clone().expand([batch, 1, hidden]);
+        let positions = self.positions([height, width], [down, across], interpolate)?;
+        Ok((Tensor::cat(vec![class_tokens, embedded], 1) + positions).reshape([batch * (patches + 1), hidden]))
+    }
+
+    /// [1, 1 + down·across, hidden]. HF: without interpolation fewer patches than positions silently take the first ones.
+    fn positions(&self, [height, width]: [usize; 2], [down, across]: [usize; 2], interpolate: bool) -> Result<Tensor<3>> {
+        let [_, table, hidden] = self.position_embedding.dims();
+        let patches = down * across;
+        if !interpolate {
+            if patches + 1 > table {
+                let reason = format!("{height} x {width} has {patches} patches and the model {} positions", table - 1);
+                return Err(Error::input("pixel_values", format!("{reason}; set interpolate_pos_encoding")));
+            }
+            return Ok(self.position_embedding.clone().slice([0..1, 0..patches + 1, 0..hidden]));
+        }
+        if patches + 1 == table && height == width {
+            return Ok(self.position_embedding.clone());
+        }
+        let grid = self.image_size / self.patch_size;
+        let class_position = self.position_embedding.clone().slice([0..1, 0..1, 0..hidden]);
+        let patch_positions = self.position_embedding.clone().slice([0..1, 1..table, 0..hidden]).reshape([grid, grid, hidden]);
+        let patch_positions = bicubic(bicubic(patch_positions, down).swap_dims(0, 1), across).swap_dims(0, 1);
+        Ok(Tensor::cat(vec![class_position, patch_positions.reshape([1, patches, hidden])], 1))
+    }
+}
+
+/// PyTorch's `interpolate(mode="bicubic", align_corners=False)` along the first dimension: a = −0.75, no antialias, taps
+/// clamped to the edge. [n, m, h] → [size, m, h]
+fn bicubic(table: Tensor<3>, size: usize) -> Tensor<3> {
+    const A: f64 = -0.75;
+    let [n, m, hidden] = table.dims();
+    let near = |x: f64| ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0;
+    let far = |x: f64| ((A * x - 5.0 * A) * x + 8.0 * A) * x - 4.0 * A;
+    let device = table.device();
+    let mut sum: Option<Tensor<3>> = None;
+    for tap in 0..4usize {
+        let (mut places, mut weights) = (vec![], vec![]);
+        for to in 0..size {
+            let from = (to as f64 + 0.5) * n as f64 / size as f64 - 0.5;
+            let t = from - from.floor();
+            let place = from.floor() as i64 - 1 + tap as i64;
+            places.push(place.clamp(0, n as i64 - 1) as i32);
+            weights.push(match tap {
+                0 => far(t + 1.0),
+                1 => near(t),
+                2 => near(1.0 - t),
+                _ => far(2.0 - t),
+            } as f32);
+        }
+        let places = Tensor::from_data(TensorData::new(places, [size]), &device);
+        let weights: Tensor<3> = Tensor::from_data(TensorData::new(weights, [size, 1, 1]), &device);
+        let part = table.clone().select(0, places) * weights.expand([size, m, hidden]);
+        sum = Some(match sum {
+            None => part,
+            Some(sum) => sum + part,
+        });
+    }
+    sum.unwrap_or(table)
+}
+
+/// x + attention(LN(x)), then x + mlp(LN(x)).
+struct VisionLayer {
+    layer_norm1: LayerNorm,
+    qkv: Linear,
+    projection: Linear,
+    layer_norm2: LayerNorm,
+    mlp: Mlp,
+    heads: Heads,
+}
+
+impl VisionLayer {
+    fn load(config: &Blip2VisionConfig, weights: &Weights) -> Result<Self> {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let head_dim = width / config.num_attention_heads;
+        let attention = weights.at("self_attn");
+        Ok(Self {
+            layer_norm1: LayerNorm::load(&weights.at("layer_norm1"), width, config.layer_norm_eps)?,
+            qkv: Linear::load(&attention.at("qkv"), [width, 3 * width], config.qkv_bias)?,
+            projection: Linear::load(&attention.at("projection"), [width, width], true)?,
+            layer_norm2: LayerNorm::load(&weights.at("layer_norm2"), width, config.layer_norm_eps)?,
+            mlp: Mlp {
+                fc1: Linear::load(&weights.at("mlp.fc1"), [width, inner], true)?,
+                fc2: Linear::load(&weights.at("mlp.fc2"), [inner, width], true)?,
+                activation: config.hidden_act,
+            },
+            heads: Heads { count: config.num_attention_heads, head_dim, scale: (head_dim as f32).powf(-0.5) },
+        })
+    }
+
+    fn forward(&self, batch: usize, x: &Tensor<2>) -> Result<Tensor<2>> {
+        let width = x.dims()[1];
+        let qkv = self.qkv.forward(&self.layer_norm1.forward(x)?)?;
+        let part = |place: usize| Rows { tensor: &qkv, offset: place * width };
+        let attended = attention(batch, part(0), part(1), part(2), self.heads, None)?;
+        let x = self.projection.plus(&attended, x)?;
+        self.mlp.plus(&self.layer_norm2.forward(&x)?, &x)
+    }
+}

@@ -1,0 +1,103 @@
+//! Scaled dot-product attention without a score matrix in memory: softmax(q·kᵀ·scale + bias)·v, a tile of keys at a time.
+//!
+//! q is B·S rows, k and v are B·T rows; the heads lie side by side in a row, `head_dim` floats each, from `offset` on, so
+//! that a fused qkv product needs no copies. bias [B, S or 1, T] is added to the scores. → [B·S, heads·head_dim].
+//! One launch, a workgroup a query and head.
+
+use burn_tensor::Tensor;
+
+use crate::device::DeviceKind;
+use crate::error::{Error, Result};
+use crate::ops::device_kind;
+
+/// Where q, k or v lie: `offset` floats into each row of `tensor`.
+#[derive(Clone, Copy)]
+pub struct Rows<'a> {
+    pub tensor: &'a Tensor<2>,
+    pub offset: usize,
+}
+
+impl<'a> Rows<'a> {
+    pub fn whole(tensor: &'a Tensor<2>) -> Self {
+        Self { tensor, offset: 0 }
+    }
+}
+
+/// `scale` multiplies q·kᵀ: head_dim^-½, or 1 for T5.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    pub count: usize,
+    pub head_dim: usize,
+    pub scale: f32,
+}
+
+/// The largest head_dim that the kernels hold: two registers of 64 lanes.
+pub const MAX_HEAD_DIM: usize = 256;
+
+/// See the module. Errors: kernel when shapes disagree.
+pub fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Option<&Tensor<3>>) -> Result<Tensor<2>> {
+    let width = heads.count * heads.head_dim;
+    let rows = |rows: Rows| (rows.tensor.dims()[0], rows.tensor.dims()[1]);
+    let ((queries, q_width), (keys, k_width), (values, v_width)) = (rows(q), rows(k), rows(v));
+    let fits = batch > 0 && queries % batch == 0 && keys % batch == 0 && keys == values && keys > 0 && heads.head_dim <= MAX_HEAD_DIM;
+    let widths = q.offset + width <= q_width && k.offset + width <= k_width && v.offset + width <= v_width;
+    let bias_fits = bias.is_none_or(|bias| {
+        let [b, s, t] = bias.dims();
+        b == batch && (s == 1 || s * batch == queries) && t * batch == keys
+    });
+    if !fits || !widths || !bias_fits {
+        let bias = bias.map(|bias| bias.dims());
+        return Err(Error::kernel(
+            "attention",
+            format!("batch {batch}, q {queries}x{q_width}, k {keys}x{k_width}, v {values}x{v_width}, {heads:?}, bias {bias:?}"),
+        ));
+    }
+    match device_kind(q.tensor) {
+        #[cfg(feature = "cpu")]
+        DeviceKind::Cpu => crate::ops::cpu::attention::attention(batch, q, k, v, heads, bias),
+        #[cfg(feature = "webgpu")]
+        DeviceKind::Webgpu => gpu::attention(batch, q, k, v, heads, bias),
+        #[allow(unreachable_patterns)]
+        kind => Err(Error::kernel("attention", format!("no {kind:?} in this build"))),
+    }
+}
+
+#[cfg(feature = "webgpu")]
+mod gpu {
+    use super::*;
+    use crate::ops::launch::{Kernel, Type, empty, floats, tensor};
+
+    pub(super) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Option<&Tensor<3>>) -> Result<Tensor<2>> {
+        let (queries, keys) = (q.tensor.dims()[0] / batch, k.tensor.dims()[0] / batch);
+        let q_buffer = floats(q.tensor)?;
+        // WebGPU refuses one buffer bound twice: a fused product is bound once and read at three offsets.
+        let fused = [k.tensor, v.tensor].iter().all(|other| same(q.tensor, other));
+        let y = empty(&q_buffer, [queries * batch, heads.count * heads.head_dim], burn_tensor::DType::F32);
+        let mut kernel = Kernel::new("attention", concat!(include_str!("attention.wgsl"), include_str!("softmax_tiles.wgsl")))
+            .constant("HEAD_DIM", heads.head_dim as u32)
+            .constant("FUSED", fused.into())
+            .constant("BIAS", bias.is_some().into())
+            .buffer("q", Type::F32, &q_buffer)
+            .buffer("y", Type::F32, &y);
+        if fused {
+            kernel = kernel.absent("k").absent("v");
+        } else {
+            kernel = kernel.buffer("k", Type::F32, &floats(k.tensor)?).buffer("v", Type::F32, &floats(v.tensor)?);
+        }
+        let bias_rows = bias.map_or(1, |bias| bias.dims()[1]);
+        kernel = match bias {
+            Some(bias) => kernel.buffer("bias", Type::F32, &floats(bias)?),
+            None => kernel.absent("bias"),
+        };
+        let width = |rows: Rows| rows.tensor.dims()[1];
+        kernel
+            .info([queries, keys, heads.count, heads.scale.to_bits() as usize])
+            .info([width(q), q.offset, width(k), k.offset, width(v), v.offset, bias_rows])
+            .launch(batch * queries * heads.count)?;
+        Ok(tensor(y))
+    }
+
+    fn same(a: &Tensor<2>, b: &Tensor<2>) -> bool {
+        std::ptr::eq(a, b)
+    }
+}

@@ -1,0 +1,29 @@
+// Keys and values in a decoder's cache, reached through its state (ops::state has the layout). info: heads, width, scale.
+struct Query { batch: u32, index: u32, head: u32, keys: u32 }
+
+fn rows() -> u32 { return u32(state[1]); }
+fn capacity() -> u32 { return u32(state[2]); }
+fn query(index: u32) -> Query {
+    let heads = info[0];
+    let row = index / heads;
+    let queries = info[3];
+    return Query(row / queries, row % queries, index % heads, u32(state[0]) + queries);
+}
+fn query_at(asked: Query) -> u32 {
+    return (asked.batch * info[3] + asked.index) * info[1] + asked.head * HEAD_DIM;
+}
+fn output_at(asked: Query) -> u32 { return query_at(asked); }
+fn score_scale() -> f32 { return bitcast<f32>(info[2]); }
+
+fn key_at(asked: Query, j: u32) -> u32 {
+    let row = u32(state[4u + 3u * rows() + (rows() + asked.batch) * capacity() + j]);
+    return (row * capacity() + j) * info[1] + asked.head * HEAD_DIM;
+}
+fn value_at(asked: Query, j: u32) -> u32 { return key_at(asked, j); }
+fn key(at: u32) -> f32 { return k[at]; }
+fn value(at: u32) -> f32 { return v[at]; }
+fn masked(asked: Query, j: u32, score: f32) -> f32 {
+    let attended = state[4u + 3u * rows() + asked.batch * capacity() + j] != 0;
+    let past = j <= u32(state[0]) + asked.index;
+    return select(-3.4028235e38, score, attended && past);
+}

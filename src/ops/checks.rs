@@ -1,0 +1,362 @@
+//! Every operation against plain loops, on shapes that fill no workgroup, and every variant of a kernel, also those that
+//! this device would not choose. The same list runs under `cargo test` and in the browser.
+
+use burn_tensor::{Int, Tensor, TensorData};
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::ops::embedding::Lookup;
+use crate::ops::{Activation, Epilogue, Heads, Rows, StepState, advance, append, argmax, attention, cached_attention};
+use crate::ops::{embedding, layer_norm, linear, read_floats, read_ints};
+use crate::weights::quant::{Quant, unpack_row, words_per_row};
+use crate::weights::{Chunk, Matrix};
+
+/// What one check found.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Outcome {
+    pub name: String,
+    /// The worst difference, relative to max(1, largest value).
+    pub worst: f32,
+    pub error: Option<Error>,
+}
+
+/// f32 sums in another order.
+const TOLERANCE: f32 = 2e-5;
+
+/// Runs every check on this device; one that fails does not keep the others from running.
+pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> Vec<Outcome> {
+    let mut outcomes = vec![];
+    let mut done = |name: String, result: Result<f32>, on_outcome: &mut dyn FnMut(&Outcome)| {
+        let outcome = match result {
+            Ok(worst) => Outcome { name, worst, error: None },
+            Err(error) => Outcome { name, worst: f32::NAN, error: Some(error) },
+        };
+        on_outcome(&outcome);
+        outcomes.push(outcome);
+    };
+    for quant in [Quant::F32, Quant::F16, Quant::Q8, Quant::Q4] {
+        for dims in [(1, 32, 4), (1, 95, 65), (3, 40, 7), (6, 160, 129), (33, 31, 18)] {
+            done(format!("linear {quant} {dims:?}"), check_linear(device, quant, dims).await, on_outcome);
+        }
+        done(format!("embedding {quant}"), check_embedding(device, quant).await, on_outcome);
+    }
+    for activation in ACTIVATIONS {
+        done(format!("linear {activation:?}"), check_activation(device, activation).await, on_outcome);
+    }
+    for (rows, width) in [(1, 1), (3, 40), (5, 257)] {
+        done(format!("layer_norm {rows}x{width}"), check_layer_norm(device, rows, width).await, on_outcome);
+    }
+    for (queries, keys, head_dim) in [(1, 1, 3), (5, 5, 8), (3, 70, 65), (2, 131, 130)] {
+        for fused in [false, true] {
+            let name = format!("attention {queries}x{keys} head_dim {head_dim} fused {fused}");
+            done(name, check_attention(device, [queries, keys, head_dim], fused).await, on_outcome);
+        }
+    }
+    for (prompt, head_dim) in [(1, 4), (7, 9), (70, 33)] {
+        done(format!("cached_attention {prompt} head_dim {head_dim}"), check_cached_attention(device, prompt, head_dim).await, on_outcome);
+    }
+    for width in [1, 63, 64, 200] {
+        done(format!("argmax {width}"), check_argmax(device, width).await, on_outcome);
+    }
+    done("advance".into(), check_advance(device).await, on_outcome);
+    outcomes
+}
+
+const ACTIVATIONS: [Activation; 9] = [
+    Activation::Identity,
+    Activation::Relu,
+    Activation::Gelu,
+    Activation::GeluNew,
+    Activation::QuickGelu,
+    Activation::Silu,
+    Activation::Tanh,
+    Activation::Sigmoid,
+    Activation::Selu,
+];
+
+/// The same numbers on every target: xorshift, in −1..1.
+struct Noise(u32);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        (self.0 >> 8) as f32 / 8_388_608.0 - 1.0
+    }
+
+    fn floats(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.next()).collect()
+    }
+
+    fn words(&mut self, count: usize) -> Vec<u32> {
+        (0..count)
+            .map(|_| {
+                self.next();
+                self.0
+            })
+            .collect()
+    }
+}
+
+fn floats<const D: usize>(device: &Device, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values.to_vec(), shape), &device.burn)
+}
+
+fn ints(device: &Device, values: &[i32]) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device.burn)
+}
+
+/// The worst difference; an error names the place and both values.
+fn compare(kernel: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
+    if found.len() != expected.len() {
+        return Err(Error::kernel(kernel, format!("{} values, expected {}", found.len(), expected.len())));
+    }
+    let scale = expected.iter().fold(1.0f32, |most, value| most.max(value.abs()));
+    let mut worst = 0.0f32;
+    for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let difference = (found - expected).abs() / scale;
+        if difference.is_nan() || difference > TOLERANCE {
+            return Err(Error::kernel(kernel, format!("at {place}: {found}, expected {expected} (tolerance {TOLERANCE} of {scale})")));
+        }
+        worst = worst.max(difference);
+    }
+    Ok(worst)
+}
+
+/// A random matrix in two chunks, and the f32 weights that its words stand for.
+fn matrix(device: &Device, noise: &mut Noise, quant: Quant, rows: usize, columns: usize) -> (Matrix, Vec<f32>) {
+    let row_words = words_per_row(quant, columns);
+    let mut words = noise.words(rows * row_words);
+    let scale = |noise: &mut Noise| u32::from(half::f16::from_f32(noise.next() * 0.02).to_bits());
+    for row in words.chunks_exact_mut(row_words) {
+        match quant {
+            Quant::F32 => row.iter_mut().for_each(|word| *word = noise.next().to_bits()),
+            Quant::F16 => row.iter_mut().for_each(|word| {
+                let half = |noise: &mut Noise| u32::from(half::f16::from_f32(noise.next()).to_bits());
+                *word = half(noise) | half(noise) << 16;
+            }),
+            Quant::Q8 | Quant::Q4 => {
+                let scales = columns.div_ceil(32).div_ceil(2);
+                let first = row_words - scales;
+                row[first..].iter_mut().for_each(|word| *word = scale(noise) | scale(noise) << 16);
+            }
+        }
+        // What lies behind the last column must not matter to a kernel, but is zero in real files.
+        if quant == Quant::F16 && columns % 2 == 1 {
+            row[row_words - 1] &= 0xffff;
+        }
+    }
+    let mut values = vec![0.0; rows * columns];
+    for (packed, row) in words.chunks_exact(row_words).zip(values.chunks_exact_mut(columns)) {
+        unpack_row(quant, columns, packed, row);
+    }
+    let cut = rows.div_ceil(2);
+    let chunk = |range: std::ops::Range<usize>| {
+        let words: Vec<i32> = words[range.start * row_words..range.end * row_words].iter().map(|word| *word as i32).collect();
+        Chunk { rows: range, words: ints(device, &words) }
+    };
+    let chunks = if rows > 1 { vec![chunk(0..cut), chunk(cut..rows)] } else { vec![chunk(0..rows)] };
+    (Matrix { quant, rows, columns, chunks }, values)
+}
+
+/// Three plain loops: slow, and the definition of right.
+fn linear_reference(x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
+    let mut y = vec![0.0; m * n];
+    for i in 0..m {
+        for j in 0..n {
+            y[i * n + j] = (0..k).map(|c| f64::from(x[i * k + c]) * f64::from(w[j * k + c])).sum::<f64>() as f32;
+        }
+    }
+    y
+}
+
+async fn check_linear(device: &Device, quant: Quant, (m, k, n): (usize, usize, usize)) -> Result<f32> {
+    let mut noise = Noise((m * 7919 + k * 31 + n) as u32);
+    let (weight, values) = matrix(device, &mut noise, quant, n, k);
+    let (x, bias, residual) = (noise.floats(m * k), noise.floats(n), noise.floats(m * n));
+    let mut expected = linear_reference(&x, &values, [m, k, n]);
+    for (i, y) in expected.iter_mut().enumerate() {
+        *y = (*y + bias[i % n]).max(0.0) + residual[i];
+    }
+    let (x, bias, residual) = (floats(device, &x, [m, k]), floats(device, &bias, [n]), floats(device, &residual, [m, n]));
+    let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, residual: Some(&residual) };
+    let mut worst = compare("linear", &read_floats(linear(&x, &weight, epilogue)?).await?, &expected)?;
+    #[cfg(feature = "webgpu")]
+    if device.kind == crate::device::DeviceKind::Webgpu {
+        for variant in linear::gpu::Variant::ALL {
+            let found = read_floats(linear::gpu::linear(&x, &weight, epilogue, variant)?).await?;
+            worst = worst.max(compare(&format!("linear {variant:?}"), &found, &expected)?);
+        }
+    }
+    worst = worst.max(0.0);
+    Ok(worst)
+}
+
+async fn check_activation(device: &Device, activation: Activation) -> Result<f32> {
+    // The identity matrix: what comes out is the activation alone, from −12 to 12.
+    let k = 49;
+    let identity: Vec<i32> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0f32.to_bits() as i32 } else { 0 }).collect();
+    let weight = Matrix { quant: Quant::F32, rows: k, columns: k, chunks: vec![Chunk { rows: 0..k, words: ints(device, &identity) }] };
+    let x: Vec<f32> = (0..k).map(|i| (i as f32 - 24.0) * 0.5).collect();
+    let expected: Vec<f32> = x.iter().map(|x| activation.apply(*x)).collect();
+    let epilogue = Epilogue { activation, ..Epilogue::default() };
+    compare("activation", &read_floats(linear(&floats(device, &x, [1, k]), &weight, epilogue)?).await?, &expected)
+}
+
+async fn check_embedding(device: &Device, quant: Quant) -> Result<f32> {
+    let (rows, columns) = (9, 45);
+    let mut noise = Noise(77);
+    let (weight, values) = matrix(device, &mut noise, quant, rows, columns);
+    let ids = [99, 5, 0, 7, -1, -4];
+    let add = noise.floats(5 * columns);
+    let mut expected = add.clone();
+    for (place, id) in ids[1..].iter().enumerate() {
+        if let Some(row) = usize::try_from(id + 2).ok().filter(|row| *row < rows) {
+            for c in 0..columns {
+                expected[place * columns + c] += values[row * columns + c];
+            }
+        }
+    }
+    let add = floats(device, &add, [5, columns]);
+    let lookup = Lookup { ids: &ints(device, &ids), offset: 1, count: 5, shift: 2, add: Some(&add) };
+    compare("embedding", &read_floats(embedding(&weight, lookup)?).await?, &expected)
+}
+
+async fn check_layer_norm(device: &Device, rows: usize, width: usize) -> Result<f32> {
+    let mut noise = Noise(width as u32 + 5);
+    let (x, gamma, beta) = (noise.floats(rows * width), noise.floats(width), noise.floats(width));
+    let eps = 1e-5;
+    let mut expected = vec![];
+    for row in x.chunks_exact(width) {
+        let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
+        let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / width as f64;
+        for (c, x) in row.iter().enumerate() {
+            expected.push(((f64::from(*x) - mean) / (variance + eps).sqrt() * f64::from(gamma[c]) + f64::from(beta[c])) as f32);
+        }
+    }
+    let (x, gamma, beta) = (floats(device, &x, [rows, width]), floats(device, &gamma, [width]), floats(device, &beta, [width]));
+    compare("layer_norm", &read_floats(layer_norm(&x, &gamma, &beta, eps)?).await?, &expected)
+}
+
+/// softmax(scores)·values for one query; `scores` [keys], `value(j, d)`.
+fn attend_reference(scores: &[f64], dim: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+    let highest = scores.iter().copied().fold(f64::MIN, f64::max);
+    let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    (0..dim).map(|d| weights.iter().enumerate().map(|(j, weight)| weight / total * f64::from(value(j, d))).sum::<f64>() as f32).collect()
+}
+
+async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fused: bool) -> Result<f32> {
+    let (batch, count) = (2, 3);
+    let keys = if fused { queries } else { keys };
+    let width = count * dim;
+    let mut noise = Noise((queries * 1000 + keys * 10 + dim) as u32);
+    let heads = Heads { count, head_dim: dim, scale: 0.3 };
+    let bias = noise.floats(batch * queries * keys);
+    // Fused: one tensor of three parts. Else three tensors, the values' with a part in front that is nobody's.
+    let (q_width, v_width) = (if fused { 3 * width } else { width }, if fused { 3 * width } else { width + 5 });
+    let q = noise.floats(batch * queries * q_width);
+    let (k, v) = (noise.floats(batch * keys * width), noise.floats(batch * keys * v_width));
+    let k_of = |row: usize, at: usize| if fused { q[row * q_width + width + at] } else { k[row * width + at] };
+    let v_of = |row: usize, at: usize| if fused { q[row * q_width + 2 * width + at] } else { v[row * v_width + 5 + at] };
+    let mut expected = vec![];
+    for b in 0..batch {
+        for s in 0..queries {
+            for head in 0..count {
+                let scores: Vec<f64> = (0..keys)
+                    .map(|j| {
+                        let product = |d: usize| {
+                            f64::from(q[(b * queries + s) * q_width + head * dim + d]) * f64::from(k_of(b * keys + j, head * dim + d))
+                        };
+                        (0..dim).map(product).sum::<f64>() * f64::from(heads.scale) + f64::from(bias[(b * queries + s) * keys + j])
+                    })
+                    .collect();
+                expected.extend(attend_reference(&scores, dim, |j, d| v_of(b * keys + j, head * dim + d)));
+            }
+        }
+    }
+    let q = floats(device, &q, [batch * queries, q_width]);
+    let bias = floats(device, &bias, [batch, queries, keys]);
+    let found = if fused {
+        let part = |place: usize| Rows { tensor: &q, offset: place * width };
+        attention(batch, part(0), part(1), part(2), heads, Some(&bias))?
+    } else {
+        let (k, v) = (floats(device, &k, [batch * keys, width]), floats(device, &v, [batch * keys, v_width]));
+        attention(batch, Rows::whole(&q), Rows::whole(&k), Rows { tensor: &v, offset: 5 }, heads, Some(&bias))?
+    };
+    compare("attention", &read_floats(found).await?, &expected)
+}
+
+async fn check_cached_attention(device: &Device, prompt: usize, dim: usize) -> Result<f32> {
+    let (rows, count, steps) = (2, 2, 2);
+    let width = count * dim;
+    let capacity = prompt + steps;
+    let heads = Heads { count, head_dim: dim, scale: 0.4 };
+    let mut noise = Noise((prompt * 100 + dim) as u32);
+    // The second row does not attend to its first position (where that leaves any).
+    let mask = vec![vec![1; prompt], (0..prompt).map(|j| u32::from(j > 0 || prompt == 1)).collect::<Vec<u32>>()];
+    let mut state = StepState::new(device, &mask, &[prompt as i32, prompt as i32 - 1], capacity)?;
+    let (mut k_cache, mut v_cache) = (state.cache(width), state.cache(width));
+    let (mut keys, mut values) = (vec![vec![]; rows], vec![vec![]; rows]);
+    let mut worst = 0.0f32;
+    for positions in [prompt, 1, 1] {
+        let [q, k, v] = std::array::from_fn(|_| noise.floats(rows * positions * width));
+        for row in 0..rows {
+            keys[row].extend_from_slice(&k[row * positions * width..(row + 1) * positions * width]);
+            values[row].extend_from_slice(&v[row * positions * width..(row + 1) * positions * width]);
+        }
+        let before = state.length();
+        let mut expected = vec![];
+        for row in 0..rows {
+            for s in 0..positions {
+                for head in 0..count {
+                    let scores: Vec<f64> = (0..before + positions)
+                        .map(|j| {
+                            let attended = j <= before + s && mask[row].get(j).is_none_or(|bit| *bit == 1);
+                            let product = |d: usize| {
+                                f64::from(q[(row * positions + s) * width + head * dim + d])
+                                    * f64::from(keys[row][j * width + head * dim + d])
+                            };
+                            if attended { (0..dim).map(product).sum::<f64>() * f64::from(heads.scale) } else { f64::from(f32::MIN) }
+                        })
+                        .collect();
+                    expected.extend(attend_reference(&scores, dim, |j, d| values[row][j * width + head * dim + d]));
+                }
+            }
+        }
+        let [q, k, v] = [q, k, v].map(|values| floats(device, &values, [rows * positions, width]));
+        append(&state, &k, &v, &mut k_cache, &mut v_cache)?;
+        let found = read_floats(cached_attention(&state, &q, &k_cache, &v_cache, heads)?).await?;
+        worst = worst.max(compare("cached_attention", &found, &expected)?);
+        advance(&mut state, &ints(device, &[7, 8]), positions, &ints(device, &[-1]), 0)?;
+    }
+    Ok(worst)
+}
+
+async fn check_argmax(device: &Device, width: usize) -> Result<f32> {
+    let mut noise = Noise(width as u32 + 1);
+    let rows = 3;
+    let mut logits = noise.floats(rows * width);
+    // A tie in the first row: the lower place wins. The last row is all −∞ but one.
+    logits[0] = 2.0;
+    logits[width - 1] = 2.0;
+    logits[2 * width..].fill(f32::NEG_INFINITY);
+    logits[2 * width + width / 2] = -1e30;
+    let expected: Vec<f32> = logits.chunks_exact(width).map(|row| super::state::highest(row) as f32).collect();
+    let found = read_ints(argmax(&floats(device, &logits, [rows, width]))?).await?;
+    compare("argmax", &found.iter().map(|place| *place as f32).collect::<Vec<_>>(), &expected)
+}
+
+/// Three rows: one goes on, one ends now, one ended before.
+async fn check_advance(device: &Device) -> Result<f32> {
+    let mask = vec![vec![1; 2]; 3];
+    let mut state = StepState::new(device, &mask, &[2, 2, 2], 6)?;
+    let eos = ints(device, &[40, 41]);
+    advance(&mut state, &ints(device, &[10, 11, 41]), 2, &eos, 9)?;
+    advance(&mut state, &ints(device, &[20, 40, 22]), 1, &eos, 9)?;
+    let words = read_ints(state.buffer.clone()).await?;
+    let expected = [3, 3, 6, 0, 20, 40, 9, 3, 3, 3, 0, 1, 1];
+    let as_floats = |values: &[i32]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();
+    compare("advance", &as_floats(&words[..13]), &as_floats(&expected))
+}

@@ -1,0 +1,240 @@
+//! The one road from (WGSL, buffers, grid) to the GPU, and the counts of what went down it.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+static DISPATCHES: AtomicU64 = AtomicU64::new(0);
+static READBACKS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+static SOFTWARE: AtomicBool = AtomicBool::new(false);
+static GPU_ERROR: Mutex<Option<String>> = Mutex::new(None);
+
+/// What our kernels have launched since the program started. Burn's own operations are not in it.
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+pub struct Counts {
+    pub dispatches: u64,
+    pub readbacks: u64,
+    /// The sum of the ranges that were bound: an upper bound of the memory traffic.
+    pub bytes: u64,
+}
+
+pub fn counts() -> Counts {
+    let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    Counts { dispatches: load(&DISPATCHES), readbacks: load(&READBACKS), bytes: load(&BYTES) }
+}
+
+pub(crate) fn count_readback() {
+    READBACKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Told once by the device: on a software adapter a workgroup barrier costs microseconds, so kernels choose variants without.
+pub(crate) fn set_software_adapter(software: bool) {
+    SOFTWARE.store(software, Ordering::Relaxed);
+}
+
+pub(crate) fn software_adapter() -> bool {
+    SOFTWARE.load(Ordering::Relaxed)
+}
+
+/// Keeps the first error that the GPU reported outside of any call; `take_gpu_error` hands it to whoever waits next.
+pub fn report_gpu_error(message: String) {
+    if let Ok(mut error) = GPU_ERROR.lock() {
+        error.get_or_insert(message);
+    }
+}
+
+pub fn take_gpu_error() -> Option<String> {
+    GPU_ERROR.lock().ok().and_then(|mut error| error.take())
+}
+
+#[cfg(feature = "webgpu")]
+pub(crate) use gpu::{Kernel, Type, empty, floats, ints, tensor};
+
+#[cfg(feature = "webgpu")]
+mod gpu {
+    use std::fmt::Write;
+    use std::sync::atomic::Ordering;
+
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::template::{KernelSource, SourceKernel, SourceTemplate};
+    use burn_cubecl::tensor::CubeTensor;
+    use burn_tensor::{DType, Int, Shape, Tensor};
+    use burn_wgpu::Wgpu;
+    use cubecl::prelude::*;
+    use cubecl::server::{KernelArguments, MetadataBindingInfo};
+
+    use crate::error::{Error, Result};
+
+    /// The largest count of workgroups that WebGPU promises in one dimension.
+    const MAX_GROUPS: u32 = 65_535;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub(crate) enum Type {
+        F32,
+        U32,
+        I32,
+    }
+
+    /// One kernel: its WGSL, the constants put before it, and its buffers in order. The buffers' declarations are written
+    /// from here, so that Rust and WGSL cannot disagree; after them comes `info: array<u32>`.
+    pub(crate) struct Kernel {
+        name: &'static str,
+        source: &'static str,
+        constants: Vec<(&'static str, u32)>,
+        buffers: Vec<(&'static str, Type, CubeTensor)>,
+        absent: Vec<&'static str>,
+        info: Vec<u32>,
+        workgroup: u32,
+    }
+
+    impl Kernel {
+        pub fn new(name: &'static str, source: &'static str) -> Self {
+            Self { name, source, constants: vec![], buffers: vec![], absent: vec![], info: vec![], workgroup: 64 }
+        }
+
+        /// `const NAME: u32` in the WGSL; another value is another pipeline.
+        pub fn constant(mut self, name: &'static str, value: u32) -> Self {
+            self.constants.push((name, value));
+            self
+        }
+
+        pub fn buffer(mut self, name: &'static str, kind: Type, tensor: &CubeTensor) -> Self {
+            self.buffers.push((name, kind, tensor.clone()));
+            self
+        }
+
+        /// A buffer that this variant does without: its name stays valid in the WGSL's dead branches.
+        pub fn absent(mut self, name: &'static str) -> Self {
+            self.absent.push(name);
+            self
+        }
+
+        /// Sizes that do not deserve a pipeline of their own; `info[i]` in the WGSL.
+        pub fn info(mut self, info: impl IntoIterator<Item = usize>) -> Self {
+            self.info.extend(info.into_iter().map(|value| value as u32));
+            self
+        }
+
+        /// Runs `groups` workgroups. They are folded into two dimensions: the WGSL asks `workgroup_index`.
+        pub fn launch(self, groups: usize) -> Result<()> {
+            if groups == 0 {
+                return Ok(());
+            }
+            let groups = u32::try_from(groups).map_err(|_| Error::kernel(self.name, "too many workgroups"))?;
+            let x = groups.min(MAX_GROUPS);
+            let y = groups.div_ceil(x);
+            if y > MAX_GROUPS {
+                return Err(Error::kernel(self.name, "too many workgroups"));
+            }
+            let Some((_, _, first)) = self.buffers.first() else {
+                return Err(Error::kernel(self.name, "no buffers"));
+            };
+            let client = first.client.clone();
+            let bytes: usize = self.buffers.iter().map(|(_, _, tensor)| tensor.meta.shape().num_elements() * 4).sum();
+            super::DISPATCHES.fetch_add(1, Ordering::Relaxed);
+            super::BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+
+            let bindings = self.buffers.iter().map(|(_, _, tensor)| tensor.handle.clone().binding()).collect();
+            let mut info = self.info.clone();
+            info.push(groups);
+            if info.len() % 2 == 1 {
+                info.push(0);
+            }
+            let words = info.chunks(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32).collect();
+            let workgroup = self.workgroup;
+            let source = Source {
+                name: self.name,
+                wgsl: self.source,
+                constants: self.constants,
+                buffers: self.buffers.iter().map(|(name, kind, _)| (*name, *kind)).collect(),
+                absent: self.absent,
+                groups_at: self.info.len(),
+                workgroup,
+            };
+            client.launch(
+                Box::new(SourceKernel::new(source, CubeDim::new_1d(workgroup))),
+                CubeCount::Static(x, y, 1),
+                KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words)),
+            );
+            Ok(())
+        }
+    }
+
+    /// What decides the text of a kernel, and so which pipeline serves it. The text itself is made when it is compiled.
+    #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+    struct Source {
+        name: &'static str,
+        wgsl: &'static str,
+        constants: Vec<(&'static str, u32)>,
+        buffers: Vec<(&'static str, Type)>,
+        absent: Vec<&'static str>,
+        groups_at: usize,
+        workgroup: u32,
+    }
+
+    impl Source {
+        fn text(&self) -> String {
+            let mut text = String::new();
+            for (name, value) in &self.constants {
+                let _ = writeln!(text, "const {name}: u32 = {value}u;");
+            }
+            let _ = writeln!(text, "const WORKGROUP: u32 = {}u;\nconst GROUPS: u32 = {}u;", self.workgroup, self.groups_at);
+            for (place, (name, kind)) in self.buffers.iter().enumerate() {
+                let kind = match kind {
+                    Type::F32 => "f32",
+                    Type::U32 => "u32",
+                    Type::I32 => "i32",
+                };
+                // read_write everywhere: small tensors share one GPU buffer, and one buffer has one usage in a dispatch.
+                let _ = writeln!(text, "@group(0) @binding({place}) var<storage, read_write> {name}: array<{kind}>;");
+            }
+            let _ = writeln!(text, "@group(0) @binding({}) var<storage, read_write> info: array<u32>;", self.buffers.len());
+            for name in &self.absent {
+                let _ = writeln!(text, "const {name} = array<f32, 1>(0.0);");
+            }
+            text.push_str(include_str!("common.wgsl"));
+            text.push_str(self.wgsl);
+            text
+        }
+    }
+
+    impl KernelSource for Source {
+        fn source(&self) -> SourceTemplate {
+            let text = self.text();
+            if std::env::var_os("BLIP2_DUMP_KERNELS").is_some() {
+                eprintln!("// {}\n{text}", self.name);
+            }
+            SourceTemplate::new(text)
+        }
+
+        fn id(&self) -> KernelId {
+            KernelId::new::<Self>().info(self.clone()).cube_dim((self.workgroup, 1, 1).into())
+        }
+
+        fn lang(&self) -> &'static str {
+            "wgsl"
+        }
+    }
+
+    /// The buffer of a float tensor, its elements in order.
+    pub(crate) fn floats<const D: usize>(tensor: &Tensor<D>) -> Result<CubeTensor> {
+        let tensor = tensor.clone().try_into_primitive::<Wgpu>().map_err(|error| Error::kernel("buffer", format!("{error:?}")))?;
+        Ok(into_contiguous(tensor))
+    }
+
+    /// The buffer of an integer tensor, its elements in order.
+    pub(crate) fn ints<const D: usize>(tensor: &Tensor<D, Int>) -> Result<CubeTensor> {
+        let tensor = tensor.clone().try_into_primitive::<Wgpu>().map_err(|error| Error::kernel("buffer", format!("{error:?}")))?;
+        Ok(into_contiguous(tensor))
+    }
+
+    /// Room for a tensor beside `like`; its contents are whatever was there.
+    pub(crate) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
+        let handle = like.client.empty(shape.iter().product::<usize>() * 4);
+        CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), Shape::from(shape), handle, dtype)
+    }
+
+    pub(crate) fn tensor<const D: usize>(tensor: CubeTensor) -> Tensor<D> {
+        Tensor::from_primitive::<Wgpu>(tensor)
+    }
+}

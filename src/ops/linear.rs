@@ -1,0 +1,113 @@
+//! y = activation(x·Wᵀ + b) + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact` arithmetic:
+//! dequantized weights times f32 activations). x [m, in], W [out, in], b [out], residual [m, out] → y [m, out].
+//! One launch a chunk of W.
+//!
+//! On the GPU a thread makes 4 x 4 outputs where there are many rows; with few rows (a decode step) a workgroup shares the
+//! columns of one output. Software adapters take the first variant always: a barrier costs them microseconds.
+
+use burn_tensor::Tensor;
+
+use crate::device::DeviceKind;
+use crate::error::{Error, Result};
+use crate::ops::{Activation, device_kind};
+use crate::weights::Matrix;
+
+/// What rides along with a product.
+#[derive(Clone, Copy, Default)]
+pub struct Epilogue<'a> {
+    pub bias: Option<&'a Tensor<1>>,
+    pub activation: Activation,
+    pub residual: Option<&'a Tensor<2>>,
+}
+
+/// See the module. Errors: input-invalid when shapes disagree.
+pub fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Result<Tensor<2>> {
+    let [rows, columns] = x.dims();
+    let shape = [rows, weight.rows];
+    let bias_fits = epilogue.bias.is_none_or(|bias| bias.dims() == [weight.rows]);
+    let residual_fits = epilogue.residual.is_none_or(|residual| residual.dims() == shape);
+    if columns != weight.columns || !bias_fits || !residual_fits {
+        return Err(Error::kernel(
+            "linear",
+            format!("x {:?}, weight {:?}, bias {:?}", x.dims(), [weight.rows, weight.columns], epilogue.bias.map(|bias| bias.dims())),
+        ));
+    }
+    match device_kind(x) {
+        #[cfg(feature = "cpu")]
+        DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, epilogue),
+        #[cfg(feature = "webgpu")]
+        DeviceKind::Webgpu => gpu::linear(x, weight, epilogue, gpu::Variant::choose(rows)),
+        #[allow(unreachable_patterns)]
+        kind => Err(Error::kernel("linear", format!("no {kind:?} in this build"))),
+    }
+}
+
+#[cfg(feature = "webgpu")]
+pub(crate) mod gpu {
+    use super::*;
+    use crate::ops::launch::{Kernel, Type, empty, floats, ints, software_adapter, tensor};
+    use crate::weights::quant::words_per_row;
+
+    /// How the work is shared out; every one is checked on every device.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Variant {
+        /// A thread, `rows` rows x 4 outputs.
+        Tile { rows: usize },
+        /// A workgroup, `rows` rows x 1 output.
+        Workgroup { rows: usize },
+    }
+
+    impl Variant {
+        pub(crate) const ALL: [Self; 4] =
+            [Self::Tile { rows: 1 }, Self::Tile { rows: 4 }, Self::Workgroup { rows: 1 }, Self::Workgroup { rows: 4 }];
+
+        pub(crate) fn choose(rows: usize) -> Self {
+            let tile = if rows == 1 { 1 } else { 4 };
+            match rows {
+                1..=8 if !software_adapter() => Self::Workgroup { rows: tile },
+                _ => Self::Tile { rows: tile },
+            }
+        }
+    }
+
+    pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue, variant: Variant) -> Result<Tensor<2>> {
+        let m = x.dims()[0];
+        let x = floats(x)?;
+        let bias = epilogue.bias.map(floats).transpose()?;
+        let residual = epilogue.residual.map(floats).transpose()?;
+        let y = empty(&x, [m, weight.rows], burn_tensor::DType::F32);
+        let (kind, rows) = match variant {
+            Variant::Tile { rows } => (0, rows),
+            Variant::Workgroup { rows } => (1, rows),
+        };
+        for chunk in &weight.chunks {
+            let outputs = chunk.rows.len();
+            let groups = match variant {
+                Variant::Tile { .. } => (m.div_ceil(rows) * outputs.div_ceil(4)).div_ceil(64),
+                Variant::Workgroup { .. } => m.div_ceil(rows) * outputs,
+            };
+            let mut kernel = Kernel::new("linear", concat!(include_str!("activation.wgsl"), include_str!("linear.wgsl")))
+                .constant("VARIANT", kind)
+                .constant("ROWS", rows as u32)
+                .constant("QUANT", weight.quant as u32)
+                .constant("ACTIVATION", epilogue.activation as u32)
+                .constant("BIAS", bias.is_some().into())
+                .constant("RESIDUAL", residual.is_some().into())
+                .buffer("x", Type::F32, &x)
+                .buffer("words", Type::U32, &ints(&chunk.words)?)
+                .buffer("y", Type::F32, &y);
+            kernel = match &bias {
+                Some(bias) => kernel.buffer("bias", Type::F32, bias),
+                None => kernel.absent("bias"),
+            };
+            kernel = match &residual {
+                Some(residual) => kernel.buffer("residual", Type::F32, residual),
+                None => kernel.absent("residual"),
+            };
+            kernel
+                .info([m, weight.columns, weight.rows, chunk.rows.start, outputs, words_per_row(weight.quant, weight.columns)])
+                .launch(groups)?;
+        }
+        Ok(tensor(y))
+    }
+}

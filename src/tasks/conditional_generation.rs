@@ -1,0 +1,143 @@
+//! Captions and answers. HF `Blip2ForConditionalGeneration`.
+
+use std::ops::ControlFlow;
+
+use burn_tensor::Tensor;
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::generation::{self, Generated, GenerationConfig, Inputs};
+use crate::models::{Blip2Config, Blip2Model};
+use crate::ops::read_floats;
+use crate::weights::Weights;
+
+pub struct Blip2ForConditionalGeneration {
+    pub device: Device,
+    pub model: Blip2Model,
+}
+
+/// What `generate` is asked, beside the image features.
+#[derive(Debug, Clone)]
+pub enum GenerateInputs {
+    /// The image tokens and the first token of the language model.
+    Image,
+    /// Ids with image tokens in them, and which of them are attended (all where `None`). [B, S]
+    Ids { input_ids: Vec<Vec<u32>>, attention_mask: Option<Vec<Vec<u32>>> },
+    /// Embeddings [B·S, width]: image tokens are the positions that equal the image token's embedding, and only new ids come back.
+    Embeds { inputs_embeds: Tensor<2>, attention_mask: Vec<Vec<u32>> },
+}
+
+impl Blip2ForConditionalGeneration {
+    /// Errors: model-unsupported, weight-missing, weight-shape.
+    pub fn load(device: &Device, config: &Blip2Config, weights: &Weights) -> Result<Self> {
+        Ok(Self { device: device.clone(), model: Blip2Model::load(config, weights)? })
+    }
+
+    /// pixel_values [B, 3, H, W] → [B, Q, width of the language model]
+    pub fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
+        self.model.get_image_features(pixel_values, interpolate_pos_encoding)
+    }
+
+    /// Ids for each row of `image_features` [B, Q, width]. `on_step` gets each row's newest id and may end it.
+    /// Errors: input-invalid, option-unsupported, device-lost, kernel.
+    pub async fn generate(
+        &self,
+        image_features: &Tensor<3>,
+        inputs: GenerateInputs,
+        config: &GenerationConfig,
+        on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        let inputs = self.inputs(image_features, inputs).await?;
+        let language_model = &self.model.language_model;
+        let (_, eos_token_ids, pad_token_id) = language_model.special_token_ids();
+        let settings = config.resolve(&generation::Prompt {
+            prefix_length: inputs.prefix.first().map_or(0, Vec::len),
+            positions: inputs.attention_mask.first().map_or(0, Vec::len),
+            vocab_size: language_model.vocab_size(),
+            max_position_embeddings: language_model.max_position_embeddings(),
+            eos_token_ids,
+            pad_token_id,
+        })?;
+        generation::generate(&self.device, language_model, inputs, &settings, on_step).await
+    }
+
+    async fn inputs(&self, image_features: &Tensor<3>, inputs: GenerateInputs) -> Result<Inputs> {
+        match inputs {
+            GenerateInputs::Image => {
+                let row = self.image_only_ids()?;
+                self.inputs_of_ids(image_features, vec![row; image_features.dims()[0]], None)
+            }
+            GenerateInputs::Ids { input_ids, attention_mask } => self.inputs_of_ids(image_features, input_ids, attention_mask),
+            GenerateInputs::Embeds { inputs_embeds, attention_mask } => {
+                let places = self.image_places(&inputs_embeds, attention_mask.len()).await?;
+                let inputs_embeds = self.model.scatter(&self.device, inputs_embeds, &places, image_features)?;
+                let prefix = vec![vec![]; attention_mask.len()];
+                Ok(Inputs { inputs_embeds, attention_mask, prefix })
+            }
+        }
+    }
+
+    /// `[image token]·Q + [bos]`, as HF makes it where there is no text.
+    fn image_only_ids(&self) -> Result<Vec<u32>> {
+        let (bos, _, _) = self.model.language_model.special_token_ids();
+        let bos = bos.ok_or_else(|| Error::config("config.json", "text_config: no bos_token_id to start without a prompt"))?;
+        let mut ids = vec![self.image_token()?; self.model.config.num_query_tokens];
+        ids.push(bos);
+        Ok(ids)
+    }
+
+    fn image_token(&self) -> Result<u32> {
+        self.model.config.image_token_index.ok_or_else(|| Error::config("config.json", "no image_token_index"))
+    }
+
+    fn inputs_of_ids(&self, image_features: &Tensor<3>, input_ids: Vec<Vec<u32>>, attention_mask: Option<Vec<Vec<u32>>>) -> Result<Inputs> {
+        let attention_mask = attention_mask.unwrap_or_else(|| input_ids.iter().map(|row| vec![1; row.len()]).collect());
+        let length = input_ids.first().map_or(0, Vec::len);
+        let rectangular = |rows: &[Vec<u32>]| rows.len() == input_ids.len() && rows.iter().all(|row| row.len() == length);
+        if length == 0 || !rectangular(&input_ids) || !rectangular(&attention_mask) {
+            return Err(Error::input("input_ids", "rows of one length, with a mask of the same shape"));
+        }
+        let vocab_size = self.model.language_model.vocab_size();
+        if let Some(id) = input_ids.iter().flatten().find(|id| **id as usize >= vocab_size) {
+            return Err(Error::input("input_ids", format!("{id} is not in a vocabulary of {vocab_size}")));
+        }
+        let inputs_embeds = self.model.merge(&self.device, &input_ids, image_features)?;
+        Ok(Inputs { inputs_embeds, attention_mask, prefix: input_ids })
+    }
+
+    /// Which rows of the embeddings are the image token's, in all dimensions.
+    async fn image_places(&self, inputs_embeds: &Tensor<2>, rows: usize) -> Result<Vec<Vec<bool>>> {
+        let image_token = crate::models::ids_tensor(&self.device, &[self.image_token()?]);
+        let token = read_floats(self.model.language_model.embed(&image_token)?).await?;
+        let count = inputs_embeds.dims()[0];
+        let embeds = read_floats(inputs_embeds.clone()).await?;
+        if rows == 0 || count % rows != 0 {
+            return Err(Error::input("attention_mask", format!("{rows} rows for {count} embeddings")));
+        }
+        let places: Vec<bool> = embeds.chunks_exact(token.len()).map(|row| row == token).collect();
+        Ok(places.chunks_exact(count / rows).map(<[bool]>::to_vec).collect())
+    }
+}
+
+/// HF's loss of a causal language model: logits [B, S, V] (flat) of the last positions against labels [B, L ≤ S], each
+/// position predicting the next, mean over labels that are not −100. Errors: input-invalid.
+pub fn cross_entropy(logits: &[f32], [batch, length, vocabulary]: [usize; 3], labels: &[Vec<i64>]) -> Result<f32> {
+    let kept = labels.first().map_or(0, Vec::len);
+    if labels.len() != batch || kept > length || labels.iter().any(|row| row.len() != kept) || logits.len() != batch * length * vocabulary {
+        return Err(Error::input("labels", format!("{} rows of {kept} for logits {:?}", labels.len(), [batch, length, vocabulary])));
+    }
+    let (mut sum, mut count) = (0.0f64, 0u32);
+    for (row, labels) in labels.iter().enumerate() {
+        for (place, label) in labels.iter().enumerate().skip(1).filter(|(_, label)| **label != -100) {
+            let at = (row * length + length - kept + place - 1) * vocabulary;
+            let scores = &logits[at..at + vocabulary];
+            let label = usize::try_from(*label).ok().filter(|label| *label < vocabulary);
+            let label = label.ok_or_else(|| Error::input("labels", "an id outside the vocabulary"))?;
+            let highest = scores.iter().copied().fold(f32::MIN, f32::max);
+            let total: f64 = scores.iter().map(|score| f64::from(score - highest).exp()).sum();
+            sum += total.ln() - f64::from(scores[label] - highest);
+            count += 1;
+        }
+    }
+    Ok((sum / f64::from(count)) as f32)
+}

@@ -1,0 +1,73 @@
+//! Fixture folders as HF transformers wrote them, straight into weights.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use blip2_web::device::Device;
+use blip2_web::models;
+use blip2_web::parity::{self, Case, Files, Status, Summary};
+use blip2_web::tasks::Blip2;
+use blip2_web::weights::{Part, Weights};
+use safetensors::{Dtype, SafeTensors};
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+/// The files of a fixture folder, and of its sibling `images`.
+pub fn files(name: &str) -> Files {
+    let mut files = Files::new();
+    for (folder, prefix) in [(name, ""), ("images", "images/")] {
+        for entry in std::fs::read_dir(fixtures().join(folder)).expect("a fixture folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() {
+                let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+                files.insert(format!("{prefix}{name}"), std::fs::read(&path).expect("a readable file"));
+            }
+        }
+    }
+    files
+}
+
+/// Every tensor of the folder's safetensors files, as f32.
+pub fn checkpoint(files: &Files) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+    let mut tensors = BTreeMap::new();
+    for (_, bytes) in files.iter().filter(|(name, _)| name.starts_with("model") && name.ends_with(".safetensors")) {
+        for (key, view) in SafeTensors::deserialize(bytes).expect("a safetensors file").iter() {
+            let values = match view.dtype() {
+                Dtype::F32 => view.data().chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+                Dtype::F16 => view.data().chunks(2).map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+                Dtype::BF16 => view.data().chunks(2).map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+                other => panic!("{key} is {other:?}"),
+            };
+            tensors.insert(key.to_string(), (view.shape().to_vec(), values));
+        }
+    }
+    tensors
+}
+
+pub fn load(device: &Device, files: &Files) -> blip2_web::Result<Blip2> {
+    let weights = Weights::new(device, models::plan(&files["config.json"])?);
+    for (key, (shape, values)) in checkpoint(files) {
+        weights.put(&key, 0..shape.first().copied().unwrap_or(1), Part::F32(values))?;
+    }
+    let model = Blip2::load(device, files, &weights)?;
+    assert_eq!(weights.unused(), Vec::<String>::new());
+    Ok(model)
+}
+
+/// Runs every case of a folder; any failed one fails the test, with its name and what was found.
+pub fn all_cases_pass(device: &Device, name: &str) -> Summary {
+    let files = files(name);
+    let model = if files.contains_key("config.json") { load(device, &files).map(Some) } else { Ok(None) };
+    let mut failed = vec![];
+    let mut on_case = |case: &Case| {
+        if case.status == Status::Fail {
+            failed.push(case.to_string());
+        }
+    };
+    let model = model.as_ref().map(Option::as_ref).map_err(Clone::clone);
+    let summary = pollster::block_on(parity::run(device, &files, model, None, &mut on_case)).expect("a run");
+    assert!(failed.is_empty(), "{} of {name} on {}:\n{}", failed.len(), device.adapter.name, failed.join("\n"));
+    summary
+}

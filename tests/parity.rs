@@ -1,0 +1,32 @@
+//! The fixture folders of HF transformers on both devices, their checkpoints unconverted.
+
+mod common;
+
+use blip2_web::device::Device;
+
+/// Each folder, and the fewest cases that have to pass in it: a list that shrinks is a failure too.
+const FOLDERS: [(&str, usize); 3] = [("opt", 90), ("opt_odd", 60), ("opt_odd2", 60)];
+
+fn all_folders_pass(device: &Device) {
+    for (name, fewest) in FOLDERS {
+        let summary = common::all_cases_pass(device, name);
+        assert!(summary.passed >= fewest, "only {} cases of {name} passed", summary.passed);
+    }
+}
+
+#[test]
+fn pictures() {
+    let summary = common::all_cases_pass(&Device::cpu(), "images");
+    assert!(summary.passed >= 80, "only {} cases passed", summary.passed);
+}
+
+#[test]
+fn on_the_cpu() {
+    all_folders_pass(&Device::cpu());
+}
+
+#[test]
+fn on_the_gpu() {
+    let device = pollster::block_on(Device::webgpu()).expect("an adapter: on a machine without a GPU, install lavapipe");
+    all_folders_pass(&device);
+}
