@@ -94,8 +94,8 @@ const handlers: Handlers = {
     const engine = await started;
     const onPiece = (text: string) => post({ kind: "piece", id: job.id, text });
     return inTurn(async () => {
-      if (job.stopped && !job.aborted) return { text: "", ids: [], finish: "stopped", timings: {} };
-      return job.under(engine, flag => held(images, image).generate(prompt ?? undefined, { ...options }, onPiece, flag));
+      if (job.stopped && !job.aborted) return { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } };
+      return job.under(engine, flag => held(images, image).generate(prompt, { ...options }, onPiece, flag));
     });
   },
   async release({ kind, handle }) {

@@ -30,7 +30,7 @@ export class Details {
       h("section", {}, h("h3", {}, "Model"), this.model),
       h("section", {}, h("h3", {}, "Device"), this.device),
       h("section", {}, h("h3", {}, "Kept in this browser"), this.cache),
-      h("p", { class: "rest" }, "Your pictures and questions never leave this tab."),
+      h("p", { class: "rest promise" }, "Your pictures and questions never leave this tab."),
     );
     // A click on the backdrop meets the dialog itself, whose box its children fill.
     this.dialog.addEventListener("click", event => {
@@ -99,11 +99,10 @@ function modelWords({ model, ui }: State): HTMLElement[] {
   if (model.phase !== "ready") return [h("p", {}, "Not loaded yet.")];
   const { info } = model;
   const { parameters, licence, source } = info.index;
-  const figures = [size(info.bytes)];
-  if (parameters !== null) figures.push(`${count(parameters)} parameters`);
+  const figures = [size(info.bytes), `${count(parameters)} parameters`];
   if (licence !== null) figures.push(licence);
   const words = [h("strong", {}, modelName(info.url)), h("p", { class: "rest" }, figures.join(" · "))];
-  if (ui?.note !== undefined) words.push(h("p", {}, ui.note));
+  if (ui?.about !== undefined) words.push(h("p", {}, ui.about));
   if (source !== null) words.push(h("p", { class: "rest" }, `From ${source}`));
   const card = ui?.licence_url === undefined ? null : safeLink(ui.licence_url, info.url);
   if (card !== null)

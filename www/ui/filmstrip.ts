@@ -19,7 +19,7 @@ export class Filmstrip {
 
   constructor(events: FilmstripEvents) {
     const list = h("ul", { class: "thumbs" });
-    const rest = h("ul", { class: "thumbs rest", "aria-label": "Samples" });
+    const rest = h("ul", { class: "thumbs untried", "aria-label": "Samples" });
     const add = h(
       "button",
       { type: "button", class: "thumb add", "aria-label": "Add pictures", title: "Add pictures", onclick: () => events.choose() },

@@ -120,9 +120,10 @@ function end(job: Job, result: Generated): void {
   if (job.picture === state.current && text !== "") view.announce(text);
 }
 
-function tokensPerSecond({ ids, timings }: Generated): number | null {
-  const milliseconds = timings.decode ?? 0;
-  return ids.length > 1 && milliseconds > 0 ? ((ids.length - 1) * 1000) / milliseconds : null;
+/** Of the decode alone: the first token waits for the picture and the prompt. */
+function tokensPerSecond({ timings: { first_token_ms, total_ms, tokens } }: Generated): number | null {
+  const milliseconds = total_ms - first_token_ms;
+  return tokens > 1 && milliseconds > 0 ? ((tokens - 1) * 1000) / milliseconds : null;
 }
 
 function fail(job: Job, error: unknown): void {

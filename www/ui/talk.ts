@@ -83,6 +83,7 @@ export class Talk {
     this.turnCount = turns.length;
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     if (other || added || scrollHeight - scrollTop - clientHeight < 80) this.scroller.scrollTop = scrollHeight;
-    if (added && !other) byId("ask", HTMLFormElement).scrollIntoView({ block: "nearest" });
+    // In one column it is the page that scrolls.
+    if (added && !other) byId("turns", HTMLElement).lastElementChild?.scrollIntoView({ block: "nearest" });
   }
 }

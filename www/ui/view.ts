@@ -93,7 +93,7 @@ export class View {
     this.welcome.hidden = pictures.length > 0;
     this.samples.render(state.samples.slice(0, SAMPLES_AT_START));
     byId("samples-line", HTMLElement).hidden = state.samples.length === 0;
-    setText(byId("note", HTMLElement), state.ui?.note ?? "");
+    setText(byId("about", HTMLElement), state.ui?.about ?? "");
     this.renderStage(state);
     this.renderModel(state);
     this.filmstrip.render(state);

@@ -23,8 +23,8 @@ export function count(number: number): string {
 const STAGES: Record<Stage, string> = {
   vision: "the part that sees",
   qformer: "the part that picks out what matters",
-  heads: "the part that compares",
-  language_model: "the part that speaks",
+  projection: "the part that translates",
+  language: "the part that speaks",
 };
 
 /** "Loading the part that sees", and the figures beside it. */
@@ -48,7 +48,6 @@ export function waitingFor(model: Model): string {
     case "offered":
       return "The picture waits for the model.";
     case "failed":
-      return "The picture waits here.";
     case "ready":
       return "";
   }
