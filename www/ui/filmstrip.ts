@@ -34,7 +34,7 @@ export class Filmstrip {
     this.samples = new Keyed(
       rest,
       ({ file }) => file,
-      sample => sampleThumb(sample, () => events.sample(sample)),
+      sample => sampleThumb(sample, () => events.sample(sample), "-1"),
     );
     this.nav.addEventListener("keydown", event => this.onKey(event, events));
   }
@@ -71,11 +71,12 @@ export class Filmstrip {
   }
 
   private onKey(event: KeyboardEvent, events: FilmstripEvents): void {
-    const buttons = [...this.nav.querySelectorAll<HTMLButtonElement>("[data-picture]")];
+    const buttons = [...this.nav.querySelectorAll<HTMLButtonElement>("[data-picture], [data-file]")];
     const at = buttons.findIndex(button => button.contains(document.activeElement));
     if (at < 0) return;
-    if (event.key === "Delete" || event.key === "Backspace") {
-      events.remove(Number(buttons[at]?.dataset.picture));
+    const picture = buttons[at]?.dataset.picture;
+    if ((event.key === "Delete" || event.key === "Backspace") && picture !== undefined) {
+      events.remove(Number(picture));
       requestAnimationFrame(() => this.nav.querySelector<HTMLElement>('[aria-current="true"]')?.focus());
       return;
     }
@@ -84,18 +85,18 @@ export class Filmstrip {
     if (next === undefined) return;
     event.preventDefault();
     next.focus();
-    next.click();
+    if (next.dataset.picture !== undefined) next.click(); // a sample is only looked at, until Enter
   }
 }
 
 /** Also what the welcome shows. */
-export function sampleThumb(sample: Sample, onclick: () => void) {
+export function sampleThumb(sample: Sample, onclick: () => void, tabindex = "0") {
   const address = new URL(sample.file, new URL("samples/", document.baseURI)).href;
   const image = h("img", { src: address, alt: "", decoding: "async", draggable: "false" });
   const name = sample.alt === "" ? sample.file : sample.alt;
   const button = h(
     "button",
-    { type: "button", class: "thumb", "data-file": sample.file, "aria-label": `Try the sample: ${name}`, title: name, onclick },
+    { type: "button", class: "thumb", "data-file": sample.file, tabindex, "aria-label": `Try the sample: ${name}`, title: name, onclick },
     image,
   );
   return { element: h("li", {}, button), update() {} };

@@ -77,13 +77,16 @@ export class Talk {
     return { element, update };
   }
 
-  // The newest words stay in sight, unless the visitor has scrolled up to read.
+  // The newest words stay in sight, unless the visitor has scrolled away to read.
   private follow({ turns }: Picture, other: boolean): void {
-    const added = turns.length > this.turnCount;
+    const added = turns.length > this.turnCount && !other;
     this.turnCount = turns.length;
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     if (other || added || scrollHeight - scrollTop - clientHeight < 80) this.scroller.scrollTop = scrollHeight;
     // In one column it is the page that scrolls.
-    if (added && !other) byId("turns", HTMLElement).lastElementChild?.scrollIntoView({ block: "nearest" });
+    const last = byId("turns", HTMLElement).lastElementChild;
+    const streams = this.state?.running?.picture === this.shown && last?.getAttribute("data-status") === "streaming";
+    const below = last === null ? 0 : last.getBoundingClientRect().bottom - window.innerHeight;
+    if (added || (streams && Math.abs(below) < 100)) last?.scrollIntoView({ block: "nearest" });
   }
 }

@@ -130,6 +130,7 @@ export class View {
     else this.bar.value = totals.loaded / totals.total;
     this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
     this.loadButton.hidden = phase !== "offered" && phase !== "failed";
+    this.loadButton.classList.toggle("main", phase === "offered");
     if (phase === "offered") {
       const here = model.arrived > 0 ? ` (${size(model.arrived)} of it is here)` : "";
       setText(this.loadButton, `Load the model: ${size(model.bytes)}${here}`);
@@ -144,6 +145,7 @@ export class View {
     cpu.searchParams.set("device", "cpu");
     this.useCpu.href = cpu.href;
     box.hidden = problem === null;
+    box.classList.toggle("mild", where === "notice");
     if (this.problem === problem) return;
     this.problem = problem;
     setAttribute(box, "data-error-code", problem?.code ?? null);
