@@ -57,6 +57,7 @@ let begin: (engine: Promise<Engine>) => void;
 const started = new Promise<Engine>(resolve => {
   begin = resolve;
 });
+started.catch(() => {}); // told to whoever asks; with no call waiting it is not unhandled
 
 // The device is one: pictures and answers take turns, in the order they were asked for. Downloads do not wait for them.
 let turn: Promise<unknown> = Promise.resolve();
@@ -191,8 +192,9 @@ function held<T>(all: Map<number, T>, handle: number): T {
 const aborted = (): Blip2Error => new Blip2Error("aborted", {}, { message: "stopped by the caller", hint: "", retryable: false });
 
 function factsOf(error: unknown): ErrorFacts {
-  if (isErrorFacts(error)) return error;
-  return toFacts(error instanceof Blip2Error ? error : broken(String(error)));
+  // An Error crosses without the fields it was given, though it looks like plain data here.
+  if (error instanceof Blip2Error) return toFacts(error);
+  return isErrorFacts(error) ? error : toFacts(broken(String(error)));
 }
 
 const post = (reply: Reply): void => postMessage(reply);
