@@ -17,6 +17,7 @@ export class Details {
   private readonly model = h("div", { class: "group" });
   private readonly cache = h("div", { class: "group", id: "cache" });
   private readonly events: DetailsEvents;
+  private shown: State | null = null;
 
   constructor(events: DetailsEvents) {
     this.events = events;
@@ -45,6 +46,10 @@ export class Details {
   }
 
   render(state: State): void {
+    const { device, model, ui } = state;
+    // Written anew only with news: a link that is being tabbed to stays.
+    if (this.shown?.device === device && this.shown.model === model && this.shown.ui === ui) return;
+    this.shown = state;
     this.device.replaceChildren(...deviceWords(state));
     this.model.replaceChildren(...modelWords(state));
   }
