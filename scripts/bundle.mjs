@@ -1,0 +1,29 @@
+// TypeScript to what browsers and Node run, by esbuild. Types are checked elsewhere, by tsc.
+
+import { at, filesUnder } from "./common.mjs";
+
+const common = { bundle: true, format: "esm", target: "es2022", charset: "utf8", legalComments: "none", metafile: true, logLevel: "warning" };
+
+/** Bundles each entry (name → source) into a folder, one file each, with its map. Returns the names of the npm packages that went in. */
+export async function bundle(entries, outdir, { minify = false } = {}) {
+  const { build } = await import("esbuild");
+  const packages = new Set();
+  for (const [name, source] of Object.entries(entries)) {
+    // One run an entry: a run of several would share code between them in further files.
+    const result = await build({ ...common, entryPoints: { [name]: source }, outdir, minify, sourcemap: "linked", platform: "browser" });
+    for (const input of Object.keys(result.metafile.inputs)) {
+      const found = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input);
+      if (found) packages.add(found[1]);
+    }
+  }
+  return [...packages].sort();
+}
+
+/** The unit tests beside the sources, made ready for `node --test`. Returns the files. */
+export async function bundleTests(outdir) {
+  const { build } = await import("esbuild");
+  const tests = filesUnder(at("www"), name => name.endsWith(".test.ts"));
+  const entryPoints = Object.fromEntries(tests.map(name => [name.replace(/\.ts$/, ""), at("www", name)]));
+  await build({ ...common, entryPoints, outdir, outExtension: { ".js": ".mjs" }, platform: "node", target: "node20", sourcemap: "inline" });
+  return Object.keys(entryPoints).map(name => `${outdir}/${name}.mjs`);
+}

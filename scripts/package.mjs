@@ -1,0 +1,60 @@
+// package/: the npm package. tsc for the modules, esbuild for the worker alone (one file, as bundlers want it), wasm beside them.
+
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { basename, join } from "node:path";
+import { bundle } from "./bundle.mjs";
+import { at, filesUnder, must, nodeModule, recall } from "./common.mjs";
+import { notices, ownLicences } from "./notices.mjs";
+import { mirror } from "./site.mjs";
+import { crate, DEVICES, glueDir } from "./wasm.mjs";
+
+export async function npmPackage(tools, built) {
+  const draft = at("build", "package");
+  rmSync(draft, { recursive: true, force: true });
+  mkdirSync(draft, { recursive: true });
+  await must(
+    process.execPath,
+    [nodeModule("typescript", "bin", "tsc"), "--project", "tsconfig.package.json", "--outDir", draft],
+    {},
+    "tsc for the package",
+  );
+  const packages = await bundle({ worker: at("www", "worker.ts") }, draft);
+
+  const files = new Map();
+  for (const name of filesUnder(draft, name => /\.(js|d\.ts)$/.test(name))) files.set(name, withoutMap(readFileSync(join(draft, name), "utf8")));
+  for (const { path } of built) files.set(`wasm/${basename(path)}`, readFileSync(path));
+  for (const device of DEVICES) {
+    for (const name of [`${crate(device)}.js`, `${crate(device)}.d.ts`]) files.set(`wasm/${name}`, readFileSync(join(glueDir, name)));
+  }
+  files.set("package.json", `${JSON.stringify(manifest(), null, 2)}\n`);
+  if (existsSync(at("README.md"))) files.set("README.md", readFileSync(at("README.md")));
+  files.set("THIRD_PARTY_NOTICES.txt", await notices(tools, packages));
+  for (const { name, content } of ownLicences()) files.set(name, content);
+  mirror(at("package"), files);
+  return files;
+}
+
+/** The maps stay here: they would double the package. */
+const withoutMap = text => text.replace(/^\/\/# sourceMappingURL=.*\n?/gm, "");
+
+function manifest() {
+  const own = recall(at("package.json"));
+  return {
+    name: own.name,
+    version: own.version,
+    description: own.description,
+    license: own.license,
+    type: "module",
+    engines: own.engines,
+    types: "./index.d.ts",
+    exports: {
+      ".": { types: "./index.d.ts", default: "./index.js" },
+      "./worker": "./worker.js",
+      "./wasm": { types: `./wasm/${crate("cpu")}.d.ts`, default: `./wasm/${crate("cpu")}.js` },
+      "./wasm/*": "./wasm/*",
+      "./package.json": "./package.json",
+    },
+    // Importing the worker starts it: a bundler that drops unused imports must keep that one.
+    sideEffects: ["./worker.js"],
+  };
+}

@@ -1,0 +1,130 @@
+// The two builds of the crate for browsers: cargo, wasm-bindgen, the guard, wasm-opt.
+
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { at, bold, cache, filesUnder, hash, hashFiles, must, nodeModule, note, recall, run, say, seconds, size, Stop, targetDir } from "./common.mjs";
+
+export const DEVICES = ["cpu", "webgpu"];
+
+/** The glue that wasm-bindgen writes lies among the sources that import it; git ignores it. */
+export const glueDir = at("www", "wasm");
+export const crate = device => `blip2_${device}`;
+export const wasmName = device => `${crate(device)}_bg.wasm`;
+
+// In the shipped wasm the CPU's arithmetic is worth speed, the other's is on the GPU: there it is size that counts.
+const OPT = { cpu: "-O3", webgpu: "-Oz" };
+const FEATURES = [
+  "--enable-simd",
+  "--enable-bulk-memory",
+  "--enable-nontrapping-float-to-int",
+  "--enable-sign-ext",
+  "--enable-mutable-globals",
+  "--enable-multivalue",
+  "--enable-reference-types",
+  "--enable-extended-const",
+];
+
+/**
+ * Compiles what is stale into www/wasm/ and returns { device, path, warnings } for each: `path` is the wasm to ship, shrunk when `optimize` is asked for;
+ * `warnings` is the number of the compiler's.
+ */
+export async function wasm(tools, { optimize = false, devices = DEVICES } = {}) {
+  const built = [];
+  for (const device of devices) {
+    const warnings = await compile(tools, device);
+    const plain = join(glueDir, wasmName(device));
+    built.push({ device, warnings, path: optimize ? await shrink(plain, device) : plain });
+  }
+  return built;
+}
+
+async function compile(tools, device) {
+  const stamp = at("build", `wasm-${device}.json`);
+  const inputs = hash(
+    hashFiles(at(), ["Cargo.toml", "Cargo.lock", "scripts/wasm.mjs"]),
+    hashFiles(at("src"), filesUnder(at("src"))),
+    tools.wasm.id,
+    tools.wasmBindgen,
+    device,
+  );
+  const earlier = recall(stamp);
+  const outputs = [`${crate(device)}.js`, `${crate(device)}.d.ts`, wasmName(device)];
+  if (earlier?.inputs === inputs && outputs.every(name => existsSync(join(glueDir, name)))) return earlier.warnings;
+
+  say(bold(`wasm: compiling for ${device}`));
+  const start = performance.now();
+  const { artifact, warnings } = await cargo(tools, device);
+  const args = ["--target", "web", "--out-dir", glueDir, "--out-name", crate(device), "--omit-default-module-path", artifact];
+  await must(tools.wasmBindgen, args, {}, "wasm-bindgen");
+  guard(join(glueDir, `${crate(device)}.js`));
+  guard(join(glueDir, wasmName(device)));
+  note(stamp, { inputs, warnings });
+  say(`wasm: ${device}, ${size(statSync(join(glueDir, wasmName(device))).size)}, ${seconds(start)}`);
+  return warnings;
+}
+
+/** The raw wasm and how many warnings the compiler gave for this crate (cargo repeats them when nothing had to be compiled). */
+async function cargo(tools, device) {
+  const args = ["build", "--release", "--lib", "--target", "wasm32-unknown-unknown", "--no-default-features", "--features", device];
+  const env = {
+    ...tools.wasm.env,
+    RUSTFLAGS: '-C target-feature=+simd128 --cfg getrandom_backend="wasm_js"',
+    CARGO_TARGET_DIR: targetDir("wasm"),
+  };
+  let warnings = 0;
+  let artifact = null;
+  const onLine = line => {
+    const message = line.startsWith("{") ? JSON.parse(line) : null;
+    if (message?.reason === "compiler-message" && message.message.rendered) {
+      process.stderr.write(message.message.rendered);
+      if (message.message.level === "warning" && message.message.spans.length > 0) warnings += 1;
+    }
+    if (message?.reason === "compiler-artifact" && message.target.name === "blip2_web") {
+      artifact = message.filenames.find(name => name.endsWith(".wasm")) ?? artifact;
+    }
+  };
+  const result = await run(tools.wasm.cargo, [...args, "--message-format", "json-diagnostic-rendered-ansi"], { env, onLine });
+  if (result.code !== 0 || !artifact) throw new Stop(`cargo ${args.join(" ")}: failed with exit code ${result.code}`);
+  return { artifact, warnings };
+}
+
+/**
+ * Where the linker has wrapped the exports, each call from JavaScript first runs every static constructor: half a millisecond a call, seconds a word.
+ * The wrappers' names say so. They are left out when src/api calls `__wasm_call_ctors` itself, once, at the start.
+ */
+function guard(path) {
+  if (!readFileSync(path).includes("command_export")) return;
+  throw new Stop(`${path}: its exports are wrapped ("command_export"): the start function of src/api must call __wasm_call_ctors itself`);
+}
+
+/** wasm-opt takes minutes, so what it made of a wasm is kept by the content of that wasm, between checkouts too. */
+async function shrink(path, device) {
+  const options = [OPT[device], ...FEATURES];
+  const version = recall(nodeModule("binaryen", "package.json"))?.version;
+  const folder = cache("wasm-opt");
+  const shrunk = join(folder, `${device}-${hash(readFileSync(path), version, ...options).slice(0, 32)}.wasm`);
+  if (!existsSync(shrunk)) {
+    say(`wasm-opt ${OPT[device]}: ${device} (some minutes; kept until the wasm changes)`);
+    const start = performance.now();
+    mkdirSync(folder, { recursive: true });
+    const draft = `${shrunk}.${process.pid}.part`;
+    await must(process.execPath, [nodeModule("binaryen", "bin", "wasm-opt"), path, ...options, "-o", draft], {}, "wasm-opt");
+    renameSync(draft, shrunk);
+    forget(folder, device);
+    say(`wasm-opt: ${device}, ${size(statSync(path).size)} → ${size(statSync(shrunk).size)}, ${seconds(start)}`);
+  }
+  guard(shrunk);
+  const shipped = at("build", "wasm", wasmName(device));
+  mkdirSync(at("build", "wasm"), { recursive: true });
+  copyFileSync(shrunk, shipped);
+  return shipped;
+}
+
+/** Keeps the last four of a device. */
+function forget(folder, device) {
+  const kept = readdirSync(folder)
+    .filter(name => name.startsWith(`${device}-`) && name.endsWith(".wasm"))
+    .map(name => ({ name, time: statSync(join(folder, name)).mtimeMs }))
+    .sort((a, b) => b.time - a.time);
+  for (const { name } of kept.slice(4)) rmSync(join(folder, name));
+}

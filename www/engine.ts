@@ -1,0 +1,328 @@
+/** Engine → model → picture → answer: what a developer holds in hand. All of it lives through the death of its worker. */
+
+import { Connection, scriptMissing, type WorkerLike } from "./client.js";
+import { Blip2Error, fromFacts, inputInvalid } from "./error.js";
+import { Generation } from "./generation.js";
+import { imageBytes, type ImageInput } from "./image.js";
+import type {
+  CacheReport,
+  DeviceReport,
+  DeviceWish,
+  EncodedImage,
+  Generated,
+  GenerationOptions,
+  Inspection,
+  LoadParams,
+  ModelInfo,
+  Progress,
+  RequestOptions,
+  StartParams,
+  StorageKind,
+  WasmAddresses,
+} from "./protocol.js";
+
+export interface EngineOptions {
+  /** `auto` (the default) takes WebGPU where there is a real GPU behind it, else the CPU. */
+  readonly device?: DeviceWish;
+  /** Starts the worker: for other origins, Trusted Types, or a bundler that needs to see it. */
+  readonly worker?: () => WorkerLike;
+  /** Where the two .wasm files are: their folder, or each on its own. Beside the worker, if absent. */
+  readonly wasm?: string | URL | { readonly cpu?: string | URL; readonly webgpu?: string | URL };
+  /** Where models are kept. `memory` forgets them with the worker. */
+  readonly storage?: StorageKind;
+}
+
+export interface LoadOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: Progress) => void;
+  /** `sha256-…` (base64) of the model's index, which holds the hashes of everything else. */
+  readonly integrity?: string;
+  /** For models that are not public. Never sent to another origin than the model's. */
+  readonly request?: RequestOptions;
+}
+export type InspectOptions = Omit<LoadOptions, "onProgress">;
+
+/** The address of a model folder. */
+export type Source = string | URL;
+
+export interface ModelCache {
+  report(): Promise<CacheReport>;
+  /** The address as in `report().models`. */
+  delete(url: string): Promise<void>;
+  clear(): Promise<void>;
+}
+
+export type AskOptions = GenerationOptions & { readonly signal?: AbortSignal };
+export type CaptionOptions = AskOptions & {
+  /** What the caption begins with; the model's own choice if absent. */
+  readonly prompt?: string;
+};
+
+/** Lazy: nothing is started or fetched before the first call. */
+export class Engine {
+  readonly cache: ModelCache;
+  private readonly startWorker: () => WorkerLike;
+  private readonly start: StartParams;
+  private readonly models = new Set<Blip2>();
+  private current: Connection | null = null;
+  private disposed = false;
+
+  constructor(options: EngineOptions = {}) {
+    const { device = "auto", worker = startOwnWorker, wasm, storage = "indexeddb" } = options;
+    this.startWorker = worker;
+    this.start = { device, wasm: wasmAddresses(wasm), storage };
+    this.cache = {
+      report: async () => this.connect().call("cache", null),
+      delete: async url => void (await this.connect().call("deleteModel", { url })),
+      clear: async () => void (await this.connect().call("clearCache", null)),
+    };
+  }
+
+  /** What the engine runs on, and why. Starts it. Errors: webgpu-unavailable, network. */
+  async device(): Promise<DeviceReport> {
+    return this.connect().device;
+  }
+
+  /** Fetches what is not in the cache, checks it, and readies the model. Several models may be loaded. */
+  async load(source: Source, options: LoadOptions = {}): Promise<Blip2> {
+    const { signal, onProgress } = options;
+    const params = loadParams(source, options);
+    const connection = this.connect();
+    const { model, info } = await connection.call("load", params, { signal, onProgress });
+    const blip2 = new Blip2(this, params, info, { connection, value: Promise.resolve(model) });
+    this.models.add(blip2);
+    return blip2;
+  }
+
+  /** What a model is and how much of it is here already. Fetches its index alone. */
+  async inspect(source: Source, options: InspectOptions = {}): Promise<Inspection> {
+    return this.connect().call("inspect", loadParams(source, options), { signal: options.signal });
+  }
+
+  /** Ends the worker and frees all it holds. Calls under way reject with `aborted`. */
+  async dispose(): Promise<void> {
+    this.disposed = true;
+    this.models.clear();
+    this.current?.die(new Blip2Error("aborted", {}, { message: "the engine was disposed", hint: "", retryable: false }));
+  }
+
+  /** @internal The living worker, or a new one. */
+  connect(): Connection {
+    if (this.disposed) throw inputInvalid("engine", "it was disposed");
+    if (!this.current?.alive) this.current = new Connection(this.newWorker(), this.start);
+    return this.current;
+  }
+
+  private newWorker(): WorkerLike {
+    try {
+      return this.startWorker();
+    } catch (error) {
+      if (error instanceof Blip2Error) throw error;
+      throw scriptMissing(String(error)); // refused by a policy of the page, or from another origin
+    }
+  }
+
+  /** @internal wasm memory never shrinks: with the last model the worker goes. */
+  forget(blip2: Blip2): void {
+    this.models.delete(blip2);
+    if (this.models.size === 0 && this.current?.idle) {
+      this.current.die(new Blip2Error("aborted", {}, { message: "the last model was disposed", hint: "", retryable: false }));
+    }
+  }
+}
+
+/** Something that lives in a worker, and is made anew in the next one. */
+interface Held<T> {
+  readonly connection: Connection;
+  readonly value: Promise<T>;
+}
+
+/** A loaded model. */
+export class Blip2 {
+  readonly info: ModelInfo;
+  private readonly engine: Engine;
+  private readonly params: LoadParams;
+  private held: Held<number> | null;
+  private disposed = false;
+
+  /** @internal */
+  constructor(engine: Engine, params: LoadParams, info: ModelInfo, held: Held<number>) {
+    this.engine = engine;
+    this.params = params;
+    this.info = info;
+    this.held = held;
+  }
+
+  /** Why the model could not be kept in the cache; null if it could. */
+  get storageError(): Blip2Error | null {
+    return this.info.storageError === null ? null : fromFacts(this.info.storageError);
+  }
+
+  /** Shows the model a picture; what it saw is kept until the Blip2Image is disposed. Errors: image-undecodable, image-too-large, file, network. */
+  async encode(input: ImageInput, options: { readonly signal?: AbortSignal } = {}): Promise<Blip2Image> {
+    const { signal } = options;
+    const { bytes, decodedBy } = await imageBytes(input, signal);
+    // A file on disk is read again if need be; other bytes travel to the worker, so a Blob keeps them out of this heap.
+    const kept = input instanceof Blob && decodedBy === "engine" ? input : new Blob([bytes]);
+    const { connection, value } = this.inThisWorker();
+    const model = await orAborted(value, signal);
+    const encoded = await connection.call("encode", { model, bytes }, { signal, transfer: [bytes.buffer] });
+    const { width, height } = encoded;
+    return new Blip2Image(this, { kept, decodedBy, width, height }, { connection, value: Promise.resolve(encoded) });
+  }
+
+  /** Frees the model. Its pictures keep answering until they are disposed or the worker ends. */
+  async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
+    if (this.held?.connection.alive) {
+      const { connection, value } = this.held;
+      await value.then(handle => connection.call("release", { kind: "model", handle })).catch(() => {});
+    }
+    this.engine.forget(this);
+  }
+
+  /**
+   * @internal After the worker's death the model is loaded again, from the cache.
+   * One reload serves all who wait for it: so no caller's signal ends it.
+   */
+  inThisWorker(): Held<number> {
+    if (this.disposed) throw inputInvalid("model", "it was disposed");
+    const connection = this.engine.connect();
+    if (this.held?.connection === connection) return this.held;
+    const held = { connection, value: connection.call("load", this.params).then(({ model }) => model) };
+    this.held = held;
+    held.value.catch(() => {
+      if (this.held === held) this.held = null;
+    });
+    return held;
+  }
+}
+
+interface Seen {
+  readonly kept: Blob;
+  readonly decodedBy: "engine" | "browser";
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A picture that a model has seen. Every question about it reuses what was seen. */
+export class Blip2Image {
+  readonly width: number;
+  readonly height: number;
+  /** `browser` for formats that the engine cannot decode (HEIC, AVIF): their pixels may differ from one browser to the next. */
+  readonly decodedBy: "engine" | "browser";
+  private readonly blip2: Blip2;
+  private readonly kept: Blob;
+  private held: Held<EncodedImage> | null;
+  private disposed = false;
+
+  /** @internal */
+  constructor(blip2: Blip2, seen: Seen, held: Held<EncodedImage>) {
+    this.blip2 = blip2;
+    this.width = seen.width;
+    this.height = seen.height;
+    this.decodedBy = seen.decodedBy;
+    this.kept = seen.kept;
+    this.held = held;
+  }
+
+  caption(options: CaptionOptions = {}): Generation<Generated> {
+    const { prompt = this.blip2.info.index.ui?.caption_prompt, ...rest } = options;
+    return this.generate(prompt ?? null, rest);
+  }
+
+  /** Puts the question into the words that the model was trained with. */
+  ask(question: string, options: AskOptions = {}): Generation<Generated> {
+    const template = this.blip2.info.index.ui?.question_template ?? "Question: {question} Answer:";
+    const asked = question.trim();
+    if (asked === "") return new Generation(() => ({ done: Promise.reject(inputInvalid("question", "it is empty")), stop() {} }));
+    return this.generate(
+      template.replace("{question}", () => asked),
+      options,
+    );
+  }
+
+  /** Frees what the model saw. */
+  async dispose(): Promise<void> {
+    if (this.disposed) return;
+    this.disposed = true;
+    if (!this.held?.connection.alive) return;
+    const { connection, value } = this.held;
+    await value.then(({ image }) => connection.call("release", { kind: "image", handle: image })).catch(() => {});
+  }
+
+  private generate(prompt: string | null, { signal, ...options }: AskOptions): Generation<Generated> {
+    return new Generation(emit => {
+      let stopped = false;
+      let stop = () => {
+        stopped = true;
+      };
+      const write = async (): Promise<Generated> => {
+        const { connection, value } = this.inThisWorker();
+        const { image } = await orAborted(value, signal);
+        if (stopped) return { text: "", ids: [], finish: "stopped", timings: {} };
+        const running = connection.run("generate", { image, prompt, options }, { signal, onPiece: emit });
+        stop = running.stop;
+        return running.result;
+      };
+      return { done: write(), stop: () => stop() };
+    });
+  }
+
+  private inThisWorker(): Held<EncodedImage> {
+    if (this.disposed) throw inputInvalid("image", "it was disposed");
+    if (this.held?.connection.alive) return this.held;
+    const { connection, value } = this.blip2.inThisWorker();
+    const encode = async () => {
+      const bytes = new Uint8Array(await this.kept.arrayBuffer());
+      return connection.call("encode", { model: await value, bytes }, { transfer: [bytes.buffer] });
+    };
+    const held = { connection, value: encode() };
+    this.held = held;
+    held.value.catch(() => {
+      if (this.held === held) this.held = null;
+    });
+    return held;
+  }
+}
+
+function loadParams(source: Source, { integrity, request }: InspectOptions): LoadParams {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  let url: URL;
+  try {
+    url = new URL(source, base);
+  } catch {
+    throw inputInvalid("source", `${String(source)} is not an address`);
+  }
+  if (url.protocol !== "https:" && url.protocol !== "http:") throw inputInvalid("source", `${url.protocol} addresses cannot be loaded`);
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return { url: url.href, ...(integrity !== undefined && { integrity }), ...(request !== undefined && { request }) };
+}
+
+function wasmAddresses(wasm: EngineOptions["wasm"]): WasmAddresses {
+  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  if (wasm === undefined) return {};
+  if (typeof wasm === "string" || wasm instanceof URL) {
+    const folder = new URL(wasm, base);
+    if (!folder.pathname.endsWith("/")) folder.pathname += "/";
+    return { cpu: new URL("blip2_cpu_bg.wasm", folder).href, webgpu: new URL("blip2_webgpu_bg.wasm", folder).href };
+  }
+  const { cpu, webgpu } = wasm;
+  return { ...(cpu !== undefined && { cpu: new URL(cpu, base).href }), ...(webgpu !== undefined && { webgpu: new URL(webgpu, base).href }) };
+}
+
+function startOwnWorker(): WorkerLike {
+  if (typeof Worker === "undefined") throw inputInvalid("worker", "there are no workers here: call this in a browser");
+  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
+}
+
+function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort);
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+  });
+}

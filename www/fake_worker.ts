@@ -1,0 +1,96 @@
+/** A worker without wasm, for tests: what it was told, and what it says is the test's choice. */
+
+import type { WorkerLike } from "./client.js";
+import type { Call, CallRequest, Calls, Control, DeviceReport, Done, ModelInfo, Reply, Request } from "./protocol.js";
+
+export const DEVICE: DeviceReport = { kind: "cpu", name: "CPU", backend: "flex", software: false, reason: "asked", detail: "" };
+
+export const MODEL: ModelInfo = {
+  url: "http://localhost/models/demo/",
+  bytes: 1000,
+  cached: 0,
+  kept: true,
+  storageError: null,
+  device: "cpu",
+  index: {
+    parameters: 10,
+    quantization: "q8",
+    source: null,
+    licence: null,
+    ui: { caption_prompt: "a picture of", question_template: "Question: {question} Answer:" },
+  },
+};
+
+/** Answers a call, or leaves it open (undefined) for the test to answer. */
+type Answers = { [K in Call]?: (params: Calls[K]["params"], id: number) => Calls[K]["result"] | undefined };
+
+// `any`, as in the DOM's own MessageEvent: what comes out of a worker has no type before it is looked at.
+type Heard = { readonly data: MessageEvent["data"]; readonly message: string; preventDefault(): void };
+
+export class FakeWorker implements WorkerLike {
+  readonly heard: Request[] = [];
+  terminated = false;
+  private readonly listeners = new Map<string, (event: Heard) => void>();
+  private readonly answers: Answers;
+
+  constructor(answers: Answers = {}) {
+    let next = 1;
+    this.answers = {
+      start: () => DEVICE,
+      load: () => ({ model: next++, info: MODEL }),
+      encode: () => ({ image: next++, width: 4, height: 3 }),
+      release: () => null,
+      ...answers,
+    };
+  }
+
+  postMessage<K extends Call>(message: CallRequest<K> | Control): void {
+    const event: MessageEvent = new MessageEvent("message", { data: structuredClone(message) }); // clones, or throws, as a worker does
+    const copy: Request = event.data;
+    queueMicrotask(() => {
+      if (this.terminated) return;
+      this.heard.push(copy);
+      if (copy.kind !== "abort" && copy.kind !== "stop") this.answer(copy);
+    });
+  }
+
+  terminate(): void {
+    this.terminated = true;
+  }
+
+  addEventListener(type: string, listener: (event: Heard) => void): void {
+    this.listeners.set(type, listener);
+  }
+
+  /** As if the worker had posted it. Deaf when terminated, as a worker is. */
+  say(...replies: Reply[]): void {
+    for (const data of replies) this.deliver(new MessageEvent("message", { data }));
+  }
+
+  /** An error that nothing in the worker caught; without words: its script did not load. */
+  fail(message: string): void {
+    this.listeners.get("error")?.({ data: null, message, preventDefault() {} });
+  }
+
+  /** The id of the latest call of this kind. */
+  idOf(kind: Request["kind"]): number {
+    const last = this.heard.findLast(request => request.kind === kind);
+    if (last === undefined) throw new Error(`the worker never heard ${kind}`);
+    return last.id;
+  }
+
+  count(kind: Request["kind"]): number {
+    return this.heard.filter(request => request.kind === kind).length;
+  }
+
+  private deliver({ data }: MessageEvent): void {
+    if (!this.terminated) this.listeners.get("message")?.({ data, message: "", preventDefault() {} });
+  }
+
+  private answer<K extends Call>({ kind, id, params }: CallRequest<K>): void {
+    const result = this.answers[kind]?.(params, id);
+    if (result === undefined) return;
+    const data: Done<K> = { kind: "done", call: kind, id, result };
+    this.deliver(new MessageEvent("message", { data }));
+  }
+}

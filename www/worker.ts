@@ -1,0 +1,276 @@
+/** The worker: owns wasm, and nothing else does. Chooses the device, then fetches that build alone, and answers the calls of `protocol.ts`. */
+
+import { chooseDevice, type Choice } from "./device.js";
+import { Blip2Error, broken, isErrorFacts, networkFailed, toFacts, unreachable, type ErrorFacts } from "./error.js";
+import type { Call, CallRequest, Calls, DeviceReport, Done, Reply, Request, StartParams } from "./protocol.js";
+import initCpu, * as cpu from "./wasm/blip2_cpu.js";
+import initWebgpu, * as webgpu from "./wasm/blip2_webgpu.js";
+
+/** What a started engine is. The two builds export the same. */
+interface Engine {
+  readonly runtime: cpu.Runtime;
+  readonly newFlag: () => cpu.StopFlag;
+}
+
+/** A call under way. Abort and stop may come before the engine is there to be told. */
+class Job {
+  readonly id: number;
+  aborted = false;
+  stopped = false;
+  private flag: cpu.StopFlag | null = null;
+
+  constructor(id: number) {
+    this.id = id;
+  }
+
+  abort(): void {
+    this.aborted = true;
+    this.flag?.abort();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    this.flag?.stop();
+  }
+
+  /** Runs `work` with a flag of the engine, unless it was aborted meanwhile. */
+  async under<T>(engine: Engine, work: (flag: cpu.StopFlag) => Promise<T>): Promise<T> {
+    if (this.aborted) throw aborted();
+    const flag = engine.newFlag();
+    this.flag = flag;
+    if (this.stopped) flag.stop();
+    try {
+      return await work(flag);
+    } finally {
+      this.flag = null;
+      flag.free();
+    }
+  }
+}
+
+const jobs = new Map<number, Job>();
+const models = new Map<number, cpu.Model>();
+const images = new Map<number, cpu.Image>();
+let nextHandle = 1;
+
+let begin: (engine: Promise<Engine>) => void;
+const started = new Promise<Engine>(resolve => {
+  begin = resolve;
+});
+
+// The device is one: pictures and answers take turns, in the order they were asked for. Downloads do not wait for them.
+let turn: Promise<unknown> = Promise.resolve();
+function inTurn<T>(work: () => Promise<T>): Promise<T> {
+  const mine = turn.then(work);
+  turn = mine.catch(() => {});
+  return mine;
+}
+
+type Handlers = { readonly [K in Call]: (params: Calls[K]["params"], job: Job) => Promise<Calls[K]["result"]> };
+
+const handlers: Handlers = {
+  async start(params) {
+    const starting = start(params);
+    begin(starting.then(({ engine }) => engine));
+    return (await starting).report;
+  },
+  async load({ url, ...options }, job) {
+    const engine = await started;
+    const onProgress = (progress: cpu.Progress) => post({ kind: "progress", id: job.id, progress });
+    const model = await job.under(engine, flag => engine.runtime.load(url, options, onProgress, flag));
+    return { model: keep(models, model, job), info: model.info() };
+  },
+  async inspect({ url, ...options }, job) {
+    const engine = await started;
+    return job.under(engine, flag => engine.runtime.inspect(url, options, flag));
+  },
+  async encode({ model, bytes }, job) {
+    const engine = await started;
+    const image = await inTurn(() => job.under(engine, flag => held(models, model).encode(bytes, flag)));
+    const { width, height } = image;
+    return { image: keep(images, image, job), width, height };
+  },
+  async generate({ image, prompt, options }, job) {
+    const engine = await started;
+    const onPiece = (text: string) => post({ kind: "piece", id: job.id, text });
+    return inTurn(async () => {
+      if (job.stopped && !job.aborted) return { text: "", ids: [], finish: "stopped", timings: {} };
+      return job.under(engine, flag => held(images, image).generate(prompt ?? undefined, { ...options }, onPiece, flag));
+    });
+  },
+  async release({ kind, handle }) {
+    const all = kind === "model" ? models : images;
+    // In turn: what runs now may be using it.
+    await inTurn(async () => all.get(handle)?.free());
+    all.delete(handle);
+    return null;
+  },
+  async cache() {
+    return (await started).runtime.cache();
+  },
+  async deleteModel({ url }) {
+    await (await started).runtime.deleteModel(url);
+    return null;
+  },
+  async clearCache() {
+    await (await started).runtime.clearCache();
+    return null;
+  },
+};
+
+async function start({ device, wasm, storage }: StartParams): Promise<{ engine: Engine; report: DeviceReport }> {
+  const choice = await chooseDevice(device, { isSecureContext, navigator });
+  const open = async ({ kind, reason, detail }: Choice) => {
+    const engine = kind === "cpu" ? await startCpu(wasm.cpu, storage) : await startWebgpu(wasm.webgpu, storage);
+    const { name, backend, software } = engine.runtime.adapter();
+    return { engine, report: { kind, name, backend, software, reason, detail } };
+  };
+  if (device !== "auto" || choice.kind === "cpu") return open(choice);
+  try {
+    return await open(choice);
+  } catch (error) {
+    const { code, message } = factsOf(error);
+    if (code !== "webgpu-unavailable") throw error;
+    return open({ kind: "cpu", reason: "start-failed", detail: message });
+  }
+}
+
+// The addresses are written out for bundlers: that is how they find the files.
+async function startCpu(address = new URL("./wasm/blip2_cpu_bg.wasm", import.meta.url).href, storage: StartParams["storage"]): Promise<Engine> {
+  await fetchWasm(address, initCpu);
+  return { runtime: await cpu.Runtime.create({ storage }), newFlag: () => new cpu.StopFlag() };
+}
+
+async function startWebgpu(address = new URL("./wasm/blip2_webgpu_bg.wasm", import.meta.url).href, storage: StartParams["storage"]): Promise<Engine> {
+  await fetchWasm(address, initWebgpu);
+  return { runtime: await webgpu.Runtime.create({ storage }), newFlag: () => new webgpu.StopFlag() };
+}
+
+async function fetchWasm(url: string, init: (input: { module_or_path: Response }) => Promise<unknown>): Promise<void> {
+  let response: Response;
+  try {
+    response = await fetch(url);
+  } catch (error) {
+    throw networkFailed(url, null, String(error));
+  }
+  if (!response.ok) throw networkFailed(url, response.status, `the server answered ${response.status}`);
+  try {
+    await init({ module_or_path: response });
+  } catch (error) {
+    // CompileError: a policy without 'wasm-unsafe-eval', no SIMD, or no wasm at all in the file. Anything else: the transfer broke.
+    if (!(error instanceof WebAssembly.CompileError || error instanceof WebAssembly.LinkError))
+      throw networkFailed(url, response.status, String(error));
+    throw new Blip2Error(
+      "model-unsupported",
+      { what: "this browser", reason: error.message },
+      {
+        message: `the engine cannot be compiled here: ${error.message}`,
+        hint: "Use a current browser: WebAssembly with SIMD is needed.",
+        retryable: false,
+      },
+    );
+  }
+}
+
+function keep<T extends { free(): void }>(all: Map<number, T>, thing: T, job: Job): number {
+  if (job.aborted) {
+    thing.free();
+    throw aborted();
+  }
+  const handle = nextHandle++;
+  all.set(handle, thing);
+  return handle;
+}
+
+function held<T>(all: Map<number, T>, handle: number): T {
+  const thing = all.get(handle);
+  if (thing === undefined) throw broken(`handle ${handle} is not held`);
+  return thing;
+}
+
+const aborted = (): Blip2Error => new Blip2Error("aborted", {}, { message: "stopped by the caller", hint: "", retryable: false });
+
+function factsOf(error: unknown): ErrorFacts {
+  if (isErrorFacts(error)) return error;
+  return toFacts(error instanceof Blip2Error ? error : broken(String(error)));
+}
+
+const post = (reply: Reply): void => postMessage(reply);
+
+async function answer<K extends Call>({ kind, id, params }: CallRequest<K>): Promise<void> {
+  const job = new Job(id);
+  jobs.set(id, job);
+  try {
+    const result = await handlers[kind](params, job);
+    const done: Done<K> = { kind: "done", call: kind, id, result };
+    postDone(done);
+  } catch (error) {
+    const facts = factsOf(error);
+    // On a lost device every later call would fail as this one did.
+    if (isTrap(error) || facts.code === "device-lost") die(panic === "" ? facts : toFacts(broken(panic)));
+    else post({ kind: "error", id, error: facts });
+  } finally {
+    jobs.delete(id);
+  }
+}
+
+const postDone = <K extends Call>(done: Done<K>): void => postMessage(done);
+
+function receive(request: Request): void {
+  switch (request.kind) {
+    case "abort":
+      jobs.get(request.id)?.abort();
+      break;
+    case "stop":
+      jobs.get(request.id)?.stop();
+      break;
+    case "start":
+    case "load":
+    case "inspect":
+    case "encode":
+    case "generate":
+    case "release":
+    case "cache":
+    case "deleteModel":
+    case "clearCache":
+      void answer(request);
+      break;
+    default:
+      unreachable(request);
+  }
+}
+
+// A trap leaves wasm in a state that nothing may run in. Inside a future it rejects no promise: it shows as an uncaught error alone,
+// and what it was about is only in the console, where the panic hook wrote it.
+const isTrap = (error: unknown): boolean => error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
+
+let panic = "";
+const toConsole = console.error.bind(console);
+console.error = (...words: unknown[]) => {
+  const text = words.map(String).join(" ");
+  if (text.includes("panicked at")) panic = text.split("\n\nStack:")[0] ?? text;
+  toConsole(...words);
+};
+
+function die(error: ErrorFacts): void {
+  post({ kind: "dead", error });
+  close();
+}
+
+function trapped(message: string): void {
+  die(toFacts(broken(panic || message)));
+}
+
+addEventListener("message", (event: MessageEvent<Request>) => receive(event.data));
+addEventListener("error", event => {
+  if (isTrap(event.error)) {
+    event.preventDefault();
+    trapped(event.message);
+  }
+});
+addEventListener("unhandledrejection", event => {
+  if (isTrap(event.reason)) {
+    event.preventDefault();
+    trapped(String(event.reason));
+  }
+});
