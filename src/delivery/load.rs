@@ -121,11 +121,13 @@ pub async fn inspect<N: Network, S: Storage>(source: &Source<'_, N, S>, options:
     Ok(Inspection { index, bytes, cached })
 }
 
-/// The files that a load needs: configs and tokenizer first, then shards by stage. A README stays where it is.
+/// The files that a load needs: configs and tokenizer first, then shards by stage. A README stays where it is, and so does
+/// a vocabulary, which tokenizer.json has whole.
 fn plan(index: &Index) -> Vec<Planned> {
-    let small = index.files.iter().filter(|(name, file)| file.stage.is_none() && name.ends_with(".json"));
-    let small = small.map(|(name, file)| (name.as_str(), file));
+    let needed = |name: &str| name.ends_with(".json") && name != "vocab.json";
+    let small = index.files.iter().map(|(name, file)| (name.as_str(), file));
     small
+        .filter(|(name, file)| file.stage.is_none() && needed(name))
         .chain(index.shards())
         .map(|(name, file)| Planned {
             name: name.into(),

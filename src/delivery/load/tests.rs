@@ -40,17 +40,17 @@ fn serve_index(host: &Host, files: BTreeMap<String, FileEntry>) {
 fn files() -> BTreeMap<String, FileEntry> {
     let shards = [(3, Stage::Language), (1, Stage::Vision), (2, Stage::Vision)];
     let shards = shards.map(|(seed, stage)| (format!("model-{seed}.safetensors"), facts(&shard(seed), Some(stage))));
-    let small = ["config.json", "tokenizer.json", "README.md"].map(|name| (name.into(), facts(name.as_bytes(), None)));
+    let small = ["config.json", "tokenizer.json", "README.md", "vocab.json"].map(|name| (name.into(), facts(name.as_bytes(), None)));
     shards.into_iter().chain(small).collect()
 }
 
-/// Two configs, two shards of the first stage and one of the last, and a page that no model needs.
+/// Two configs, two shards of the first stage and one of the last, and two files that no model needs.
 fn host() -> Host {
     let host = Host::default();
     for seed in [1, 2, 3] {
         host.serve(&url(&format!("model-{seed}.safetensors")), &shard(seed));
     }
-    for name in ["config.json", "tokenizer.json", "README.md"] {
+    for name in ["config.json", "tokenizer.json", "README.md", "vocab.json"] {
         host.serve(&url(name), name.as_bytes());
     }
     serve_index(&host, files());
@@ -127,7 +127,7 @@ fn a_model_comes_from_the_network_once_and_from_the_cache_ever_after() {
     let loaded = first.result.unwrap();
     let total = 180 + "config.json".len() as u64 + "tokenizer.json".len() as u64;
     assert_eq!((loaded.bytes, loaded.cached, loaded.storage_error), (total, 0, None));
-    assert!(host.asked("README.md").is_empty());
+    assert!(host.asked("README.md").is_empty() && host.asked("vocab.json").is_empty());
 
     let second = load(&host, &cache);
     let loaded = second.result.unwrap();
