@@ -1,7 +1,15 @@
 //! The device that tensors live on: Burn's flex (CPU) or wgpu (WebGPU), and what is known of its adapter.
 
+use std::sync::Mutex;
+#[cfg(feature = "webgpu")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
 #[cfg(feature = "webgpu")]
 use crate::error::{Error, Result};
+
+#[cfg(feature = "webgpu")]
+static SOFTWARE: AtomicBool = AtomicBool::new(false);
+static GPU_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
 /// Which of the two builds of the kernels a tensor meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -44,10 +52,10 @@ impl Device {
         let options = burn_tensor::Device::wgpu_options().tasks_max(1024);
         let (burn, setup) =
             options.init_with_setup_async().await.map_err(|error| Error::WebgpuUnavailable { reason: error.to_string() })?;
-        setup.device.on_uncaptured_error(std::sync::Arc::new(|error| crate::ops::launch::report_gpu_error(error.to_string())));
+        setup.device.on_uncaptured_error(std::sync::Arc::new(|error| report_gpu_error(error.to_string())));
         let info = setup.adapter.get_info();
         let software = info.device_type == burn_wgpu::wgpu::DeviceType::Cpu || is_software(&info.name) || is_software(&info.driver);
-        crate::ops::launch::set_software_adapter(software);
+        SOFTWARE.store(software, Ordering::Relaxed);
         let adapter = Adapter { name: info.name.clone(), backend: format!("{:?}", setup.backend).to_lowercase(), software };
         Ok(Self { kind: DeviceKind::Webgpu, adapter, burn })
     }
@@ -57,4 +65,23 @@ impl Device {
 fn is_software(name: &str) -> bool {
     let name = name.to_lowercase();
     ["swiftshader", "llvmpipe", "lavapipe", "basic render driver", "warp"].iter().any(|software| name.contains(software))
+}
+
+/// On a software adapter a workgroup barrier costs microseconds, so kernels choose variants without.
+#[cfg(feature = "webgpu")]
+pub(crate) fn software_adapter() -> bool {
+    SOFTWARE.load(Ordering::Relaxed)
+}
+
+/// Keeps the first error that the GPU reported outside of any call.
+#[cfg(feature = "webgpu")]
+fn report_gpu_error(message: String) {
+    if let Ok(mut error) = GPU_ERROR.lock() {
+        error.get_or_insert(message);
+    }
+}
+
+/// Hands the error that the GPU reported to whoever waits for it next.
+pub(crate) fn take_gpu_error() -> Option<String> {
+    GPU_ERROR.lock().ok().and_then(|mut error| error.take())
 }

@@ -1,5 +1,7 @@
 //! Every operation against plain loops, on both devices: the same list that the parity page runs in a browser.
 
+mod common;
+
 use blip2_web::device::Device;
 use blip2_web::ops::checks::run_all;
 
@@ -18,5 +20,5 @@ fn on_the_cpu() {
 
 #[test]
 fn on_the_gpu() {
-    all_checks_hold(&pollster::block_on(Device::webgpu()).expect("an adapter: on a machine without a GPU, install lavapipe"));
+    all_checks_hold(&common::gpu());
 }

@@ -27,6 +27,5 @@ fn on_the_cpu() {
 
 #[test]
 fn on_the_gpu() {
-    let device = pollster::block_on(Device::webgpu()).expect("an adapter: on a machine without a GPU, install lavapipe");
-    all_folders_pass(&device);
+    all_folders_pass(&common::gpu());
 }

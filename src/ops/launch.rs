@@ -1,16 +1,10 @@
 //! The one road from (WGSL, buffers, grid) to the GPU, and the counts of what went down it.
 
-use std::sync::Mutex;
-#[cfg(feature = "webgpu")]
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static DISPATCHES: AtomicU64 = AtomicU64::new(0);
 static READBACKS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
-#[cfg(feature = "webgpu")]
-static SOFTWARE: AtomicBool = AtomicBool::new(false);
-static GPU_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
 /// What our kernels have launched since the program started. Burn's own operations are not in it.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
@@ -28,28 +22,6 @@ pub fn counts() -> Counts {
 
 pub(crate) fn count_readback() {
     READBACKS.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Told once by the device: on a software adapter a workgroup barrier costs microseconds, so kernels choose variants without.
-#[cfg(feature = "webgpu")]
-pub(crate) fn set_software_adapter(software: bool) {
-    SOFTWARE.store(software, Ordering::Relaxed);
-}
-
-#[cfg(feature = "webgpu")]
-pub(crate) fn software_adapter() -> bool {
-    SOFTWARE.load(Ordering::Relaxed)
-}
-
-/// Keeps the first error that the GPU reported outside of any call; `take_gpu_error` hands it to whoever waits next.
-pub fn report_gpu_error(message: String) {
-    if let Ok(mut error) = GPU_ERROR.lock() {
-        error.get_or_insert(message);
-    }
-}
-
-pub fn take_gpu_error() -> Option<String> {
-    GPU_ERROR.lock().ok().and_then(|mut error| error.take())
 }
 
 #[cfg(feature = "webgpu")]

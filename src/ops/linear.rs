@@ -45,7 +45,8 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Result<Tens
 #[cfg(feature = "webgpu")]
 pub(crate) mod gpu {
     use super::*;
-    use crate::ops::launch::{Kernel, Type, empty, floats, ints, software_adapter, tensor};
+    use crate::device::software_adapter;
+    use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
     use crate::weights::quant::words_per_row;
 
     /// How the work is shared out; every one is checked on every device.

@@ -69,7 +69,7 @@ fn read<T, E: std::fmt::Debug>(
 ) -> Result<T> {
     launch::count_readback();
     let data = data.map_err(|error| failed_read(format!("{error:?}")))?;
-    if let Some(message) = launch::take_gpu_error() {
+    if let Some(message) = crate::device::take_gpu_error() {
         return Err(Error::kernel("gpu", message));
     }
     values(data).map_err(|reason| Error::kernel("read", reason))

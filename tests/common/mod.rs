@@ -1,4 +1,6 @@
-//! Fixture folders as HF transformers wrote them, straight into weights.
+//! Fixture folders as HF transformers wrote them, straight into weights; and model folders as `convert` writes them.
+// Each test program uses its part of this.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,6 +9,7 @@ use blip2_web::device::Device;
 use blip2_web::models;
 use blip2_web::parity::{self, Case, Files, Status, Summary};
 use blip2_web::tasks::Blip2;
+use blip2_web::weights::index::{INDEX_FILE, Index};
 use blip2_web::weights::{Part, Weights};
 use safetensors::{Dtype, SafeTensors};
 
@@ -27,6 +30,25 @@ pub fn files(name: &str) -> Files {
         }
     }
     files
+}
+
+/// Every file of one folder, by name.
+pub fn folder(path: &Path) -> Files {
+    let entries = std::fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries
+        .filter(|path| path.is_file())
+        .map(|path| (path.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&path).expect("a readable file")))
+        .collect()
+}
+
+/// A model folder that `convert` wrote.
+pub fn load_converted(device: &Device, path: &Path) -> blip2_web::Result<Blip2> {
+    let files = folder(path);
+    parity::load(device, &Index::parse(&files[INDEX_FILE])?, &files, false)
+}
+
+pub fn gpu() -> Device {
+    pollster::block_on(Device::webgpu()).expect("an adapter: on a machine without a GPU, install lavapipe")
 }
 
 /// Every tensor of the folder's safetensors files, as f32.

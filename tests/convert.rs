@@ -1,0 +1,250 @@
+//! Checkpoints to model folders: what goes in comes out, and what is wrong is named and leaves nothing behind.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use blip2_web::Error;
+use blip2_web::convert::{Options, convert};
+use blip2_web::device::Device;
+use blip2_web::models;
+use blip2_web::weights::index::{INDEX_FILE, Index, Stage};
+use blip2_web::weights::quant::Quant;
+use blip2_web::weights::{Weights, shard};
+
+/// A folder of this test's own, gone when the test is over.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("blip2-web-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    /// A fixture's files, copied so that they can be spoiled.
+    fn source(&self, fixture: &str) -> PathBuf {
+        let to = self.0.join("src");
+        std::fs::create_dir_all(&to).expect("a folder");
+        for (name, bytes) in common::folder(&common::fixtures().join(fixture)) {
+            std::fs::write(to.join(name), bytes).expect("a file");
+        }
+        to
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn index(folder: &Path) -> Index {
+    Index::parse(&std::fs::read(folder.join(INDEX_FILE)).expect("an index")).expect("a valid index")
+}
+
+#[test]
+fn f32_folders_hold_the_checkpoint_bit_for_bit() {
+    for fixture in ["opt", "opt_odd", "opt_odd2"] {
+        let scratch = Scratch::new(&format!("exact-{fixture}"));
+        let dst = scratch.0.join("dst");
+        convert(&common::fixtures().join(fixture), &dst, &Options::new(Quant::F32), &mut ()).expect("a conversion");
+        let index = index(&dst);
+        let files = common::folder(&dst);
+        for (key, (shape, values)) in common::checkpoint(&common::folder(&common::fixtures().join(fixture))) {
+            let entry = &index.tensors[&key];
+            assert_eq!(entry.shape, shape, "{key}");
+            let shard = safetensors::SafeTensors::deserialize(&files[&entry.parts[0].file]).expect("a shard");
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert_eq!(shard.tensor(&entry.parts[0].key).expect("the tensor").data(), bytes, "{key}");
+        }
+    }
+}
+
+#[test]
+fn every_folder_loads_and_nothing_in_it_is_unused() {
+    for quant in Quant::ALL {
+        let scratch = Scratch::new(&format!("loads-{quant}"));
+        let dst = scratch.0.join("dst");
+        // Shards so small that most tensors are split by rows.
+        let options = Options { shard_bytes: 3000, ..Options::new(quant) };
+        let summary = convert(&common::fixtures().join("opt_odd"), &dst, &options, &mut ()).expect("a conversion");
+        assert!(summary.stages.iter().all(|stage| stage.quant == quant && stage.rms_error() < 0.12), "{summary}");
+        let (index, files) = (index(&dst), common::folder(&dst));
+        assert!(index.tensors.values().any(|tensor| tensor.parts.len() > 2), "nothing was split");
+        for (name, file) in index.shards() {
+            assert!(file.bytes < 3000 + 4096, "{name} has {} bytes", file.bytes);
+            assert!(
+                index.tensors.iter().all(|(key, tensor)| {
+                    tensor.parts.iter().filter(|part| part.file == name).all(|_| Some(Stage::of(key)) == file.stage)
+                })
+            );
+        }
+        let weights = Weights::new(&Device::cpu(), models::plan(&files["config.json"]).expect("a plan"));
+        // Shards come in any order.
+        for (name, _) in index.shards().into_iter().rev() {
+            shard::push(&weights, &index, name, &files[name]).expect("a shard");
+        }
+        let config = models::Blip2Config::from_json(&files["config.json"]).expect("a config");
+        models::Blip2Model::load(&config, &weights).expect("a model");
+        assert_eq!(weights.unused(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_same_checkpoint_gives_the_same_bytes() {
+    let scratch = Scratch::new("same");
+    let folders = ["a", "b"].map(|name| {
+        let dst = scratch.0.join(name);
+        convert(&common::fixtures().join("opt"), &dst, &Options::new(Quant::Q4), &mut ()).expect("a conversion");
+        common::folder(&dst)
+    });
+    assert!(folders[0] == folders[1]);
+}
+
+/// Spoils a copy of a fixture, and says what `convert` makes of it.
+fn refused(name: &str, spoil: impl FnOnce(&Path)) -> Error {
+    let scratch = Scratch::new(name);
+    let (src, dst) = (scratch.source("opt"), scratch.0.join("dst"));
+    spoil(&src);
+    let error = convert(&src, &dst, &Options::new(Quant::Q8), &mut ()).expect_err("a refusal");
+    let left: Vec<_> = std::fs::read_dir(&scratch.0).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert_eq!(left, ["src"], "{name} left something behind");
+    error
+}
+
+fn rewrite(src: &Path, change: impl Fn(&str, &mut Vec<usize>, &mut Vec<f32>) -> bool) {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = common::checkpoint(&common::folder(src))
+        .into_iter()
+        .filter_map(|(key, (mut shape, mut values))| {
+            change(&key, &mut shape, &mut values).then(|| (key, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        })
+        .collect();
+    let views = tensors.iter().map(|(key, shape, bytes)| {
+        (key.as_str(), safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).expect("a view"))
+    });
+    let bytes = safetensors::tensor::serialize(views, None).expect("a file");
+    std::fs::write(src.join("model.safetensors"), bytes).expect("a file");
+}
+
+const KEY: &str = "qformer.encoder.layer.0.attention.attention.key.weight";
+
+#[test]
+fn a_truncated_file_is_named() {
+    let error = refused("truncated", |src| {
+        let path = src.join("model.safetensors");
+        let bytes = std::fs::read(&path).expect("a file");
+        std::fs::write(&path, &bytes[..bytes.len() - 1000]).expect("a file");
+    });
+    assert!(matches!(&error, Error::WeightInvalid { file, key, .. } if file == "model.safetensors" && !key.is_empty()), "{error}");
+}
+
+#[test]
+fn a_header_that_lies_is_named() {
+    for header in [u64::MAX, 1 << 40, 3] {
+        let error = refused(&format!("header-{header}"), |src| {
+            let path = src.join("model.safetensors");
+            let mut bytes = std::fs::read(&path).expect("a file");
+            bytes[..8].copy_from_slice(&header.to_le_bytes());
+            std::fs::write(&path, bytes).expect("a file");
+        });
+        assert!(matches!(&error, Error::WeightInvalid { file, .. } if file == "model.safetensors"), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_shape_a_missing_tensor_and_an_unknown_one_are_named() {
+    let error = refused("shape", |src| {
+        rewrite(src, |key, shape, _| {
+            if key == KEY {
+                shape.reverse();
+                shape.insert(0, 1);
+            }
+            true
+        });
+    });
+    assert!(matches!(&error, Error::WeightShape { key, .. } if key == KEY), "{error}");
+    let error = refused("missing", |src| rewrite(src, |key, _, _| key != KEY));
+    assert_eq!(error, Error::WeightMissing { key: KEY.into() });
+    let error = refused("unknown", |src| {
+        let path = src.join("config.json");
+        let config = std::fs::read_to_string(&path).expect("a config").replace("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3");
+        std::fs::write(path, config).expect("a config");
+    });
+    assert!(matches!(&error, Error::ModelUnsupported { what, .. } if what.contains("qformer.encoder.layer.3")), "{error}");
+}
+
+#[test]
+fn nan_is_named() {
+    let error = refused("nan", |src| {
+        rewrite(src, |key, _, values| {
+            if key == KEY {
+                values[7] = f32::NAN;
+            }
+            true
+        });
+    });
+    assert!(matches!(&error, Error::WeightInvalid { key, reason, .. } if key == KEY && reason.contains("element 7")), "{error}");
+}
+
+#[test]
+fn what_is_there_is_not_overwritten_unless_asked() {
+    let scratch = Scratch::new("force");
+    let dst = scratch.0.join("dst");
+    std::fs::create_dir_all(&dst).expect("a folder");
+    let mut options = Options::new(Quant::F16);
+    let src = common::fixtures().join("opt_odd2");
+    assert_eq!(convert(&src, &dst, &options, &mut ()).expect_err("a refusal").code(), "file");
+    options.force = true;
+    convert(&src, &dst, &options, &mut ()).expect("a conversion");
+    assert_eq!(index(&dst).quantization[&Stage::Vision], Quant::F16);
+}
+
+/// The most memory that this process has ever had, in bytes.
+fn peak_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
+    line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_tensor_of_200_mib_needs_little_memory() {
+    let scratch = Scratch::new("memory");
+    let src = scratch.source("opt");
+    let (vocabulary, width) = (51_200usize, 2048usize);
+    // A language model without layers around one huge embedding, written piece by piece.
+    let config = serde_json::json!({
+        "vision_config": {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 0, "num_attention_heads": 1, "image_size": 8, "patch_size": 8},
+        "qformer_config": {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 0, "num_attention_heads": 1},
+        "text_config": {"model_type": "opt", "hidden_size": width, "vocab_size": vocabulary, "num_hidden_layers": 0, "num_attention_heads": 1,
+            "word_embed_proj_dim": width, "max_position_embeddings": 8, "_remove_final_layer_norm": true},
+        "num_query_tokens": 2
+    });
+    let config = serde_json::to_vec(&config).expect("JSON");
+    std::fs::write(src.join("config.json"), &config).expect("a file");
+    let plan = models::plan(&config).expect("a plan");
+    let (mut header, mut at) = (serde_json::Map::new(), 0usize);
+    for (key, request) in &plan {
+        let end = at + request.shape.iter().product::<usize>() * 2;
+        header.insert(key.clone(), serde_json::json!({"dtype": "F16", "shape": request.shape, "data_offsets": [at, end]}));
+        at = end;
+    }
+    let json = serde_json::to_vec(&header).expect("JSON");
+    let mut file = std::io::BufWriter::new(std::fs::File::create(src.join("model.safetensors")).expect("a file"));
+    use std::io::Write;
+    file.write_all(&(json.len() as u64).to_le_bytes()).and_then(|()| file.write_all(&json)).expect("a header");
+    let block: Vec<u8> = (0..1 << 16).flat_map(|i| half::f16::from_f32((i % 251) as f32 / 251.0 - 0.5).to_le_bytes()).collect();
+    let mut left = at;
+    while left > 0 {
+        let part = left.min(block.len());
+        file.write_all(&block[..part]).expect("room on the disk");
+        left -= part;
+    }
+    file.flush().expect("room on the disk");
+    let before = peak_memory();
+    convert(&src, &scratch.0.join("dst"), &Options::new(Quant::Q4), &mut ()).expect("a conversion");
+    let grown = peak_memory() - before;
+    assert!(grown < 300 << 20, "{} MiB for a tensor of {} MiB", grown >> 20, (vocabulary * width * 2) >> 20);
+}
