@@ -1,5 +1,6 @@
 //! The device that tensors live on: Burn's flex (CPU) or wgpu (WebGPU), and what is known of its adapter.
 
+#[cfg(feature = "webgpu")]
 use crate::error::{Error, Result};
 
 /// Which of the two builds of the kernels a tensor meets.

@@ -9,7 +9,12 @@ const DEMO = "http://localhost/models/demo";
 const PNG = new Blob([new Uint8Array([0x89, 0x50, 0x4e, 0x47])]);
 const code = (wanted: Code) => (error: unknown) => error instanceof Blip2Error && error.code === wanted;
 const turn = () => new Promise<void>(resolve => setTimeout(resolve, 0));
-const generated = (text: string, finish: Generated["finish"] = "eos"): Generated => ({ text, ids: [1], finish, timings: { decode: 1 } });
+const generated = (text: string, finish: Generated["finish"] = "eos"): Generated => ({
+  text,
+  ids: [1],
+  finish,
+  timings: { first_token_ms: 1, total_ms: 2, tokens: 2 },
+});
 
 /** An engine over fake workers, newest last. */
 function withWorkers(answers: ConstructorParameters<typeof FakeWorker>[0] = {}): { engine: Engine; workers: FakeWorker[]; last(): FakeWorker } {
@@ -132,7 +137,7 @@ test("stop before the worker was asked ends with nothing, and the worker is not 
   const { image, last } = await withImage();
   const answer = image.caption();
   answer.stop();
-  assert.deepEqual(await answer, { text: "", ids: [], finish: "stopped", timings: {} });
+  assert.deepEqual(await answer, { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } });
   assert.equal(last().count("generate"), 0);
 });
 

@@ -228,13 +228,13 @@ export class Blip2Image {
   }
 
   caption(options: CaptionOptions = {}): Generation<Generated> {
-    const { prompt = this.blip2.info.index.ui?.caption_prompt, ...rest } = options;
-    return this.generate(prompt ?? null, rest);
+    const { prompt = this.blip2.info.index.ui.caption_prompt, ...rest } = options;
+    return this.generate(prompt, rest);
   }
 
   /** Puts the question into the words that the model was trained with. */
   ask(question: string, options: AskOptions = {}): Generation<Generated> {
-    const template = this.blip2.info.index.ui?.question_template ?? "Question: {question} Answer:";
+    const template = this.blip2.info.index.ui.question_template;
     const asked = question.trim();
     if (asked === "") return new Generation(() => ({ done: Promise.reject(inputInvalid("question", "it is empty")), stop() {} }));
     return this.generate(
@@ -252,7 +252,7 @@ export class Blip2Image {
     await value.then(({ image }) => connection.call("release", { kind: "image", handle: image })).catch(() => {});
   }
 
-  private generate(prompt: string | null, { signal, ...options }: AskOptions): Generation<Generated> {
+  private generate(prompt: string, { signal, ...options }: AskOptions): Generation<Generated> {
     return new Generation(emit => {
       let stopped = false;
       let stop = () => {
@@ -261,7 +261,7 @@ export class Blip2Image {
       const write = async (): Promise<Generated> => {
         const { connection, value } = this.inThisWorker();
         const { image } = await orAborted(value, signal);
-        if (stopped) return { text: "", ids: [], finish: "stopped", timings: {} };
+        if (stopped) return { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } };
         const running = connection.run("generate", { image, prompt, options }, { signal, onPiece: emit });
         stop = running.stop;
         return running.result;

@@ -14,10 +14,12 @@ export const MODEL: ModelInfo = {
   device: "cpu",
   index: {
     parameters: 10,
-    quantization: "q8",
+    quantization: { vision: "q8" },
     source: null,
     licence: null,
-    ui: { caption_prompt: "a picture of", question_template: "Question: {question} Answer:" },
+    ui: { caption_prompt: "a picture of", question_template: "Question: {question} Answer:", suggestions: [] },
+    stages: { vision: 400, qformer: 200, projection: 100, language: 300 },
+    deviceBytes: 1200,
   },
 };
 

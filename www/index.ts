@@ -40,9 +40,11 @@ export type {
   Inspection,
   ModelInfo,
   Progress,
+  Quant,
   RequestOptions,
   Stage,
   StorageKind,
+  Timings,
   Totals,
   Ui,
 } from "./protocol.js";

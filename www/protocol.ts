@@ -85,7 +85,7 @@ export interface EncodeParams {
   readonly model: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
-/** width, height: of the picture. */
+/** width, height: of the upright picture. */
 export interface EncodedImage {
   readonly image: number;
   readonly width: number;
@@ -93,7 +93,7 @@ export interface EncodedImage {
 }
 export interface GenerateParams {
   readonly image: number;
-  readonly prompt: string | null;
+  readonly prompt: string;
   readonly options: GenerationOptions;
 }
 export interface Handle {
@@ -125,24 +125,30 @@ export interface Totals {
   readonly stage: Stage | null;
 }
 /** Parts of a model in the order they arrive. */
-export type Stage = "vision" | "qformer" | "heads" | "language_model";
+export type Stage = "vision" | "qformer" | "projection" | "language";
+export type Quant = "f32" | "f16" | "q8" | "q4";
 
 /** What a model folder's index says of itself. */
 export interface IndexFacts {
-  readonly parameters: number | null;
-  readonly quantization: unknown;
+  readonly parameters: number;
+  readonly quantization: Readonly<Partial<Record<Stage, Quant>>>;
   readonly source: string | null;
   readonly licence: string | null;
-  readonly ui: Ui | null;
+  readonly ui: Ui;
+  /** Bytes of each. */
+  readonly stages: Readonly<Record<Stage, number>>;
+  /** What the weights take on the device. */
+  readonly deviceBytes: number;
 }
-/** What the model was made for, in its maker's words. */
+/** How the model wants to be asked, in its maker's words. */
 export interface Ui {
-  readonly caption_prompt?: string;
+  readonly caption_prompt: string;
   /** Holds `{question}`. */
-  readonly question_template?: string;
-  readonly suggestions?: readonly string[];
+  readonly question_template: string;
+  readonly suggestions: readonly string[];
   readonly licence_url?: string;
-  readonly note?: string;
+  /** One honest line. */
+  readonly about?: string;
 }
 export interface Inspection {
   readonly url: string;
@@ -197,10 +203,16 @@ export interface GenerationOptions {
   readonly eos_token_id?: number | readonly number[];
   readonly pad_token_id?: number;
 }
+/** text: the new text, trimmed. ids: image tokens, prompt and new ones. */
 export interface Generated {
   readonly text: string;
   readonly ids: readonly number[];
   readonly finish: "eos" | "length" | "stopped";
-  /** Milliseconds by name. */
-  readonly timings: Readonly<Record<string, number>>;
+  readonly timings: Timings;
+}
+/** tokens: the new ones. */
+export interface Timings {
+  readonly first_token_ms: number;
+  readonly total_ms: number;
+  readonly tokens: number;
 }

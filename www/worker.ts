@@ -57,6 +57,7 @@ let begin: (engine: Promise<Engine>) => void;
 const started = new Promise<Engine>(resolve => {
   begin = resolve;
 });
+started.catch(() => {}); // told to whoever asks; with no call waiting it is not unhandled
 
 // The device is one: pictures and answers take turns, in the order they were asked for. Downloads do not wait for them.
 let turn: Promise<unknown> = Promise.resolve();
@@ -94,8 +95,8 @@ const handlers: Handlers = {
     const engine = await started;
     const onPiece = (text: string) => post({ kind: "piece", id: job.id, text });
     return inTurn(async () => {
-      if (job.stopped && !job.aborted) return { text: "", ids: [], finish: "stopped", timings: {} };
-      return job.under(engine, flag => held(images, image).generate(prompt ?? undefined, { ...options }, onPiece, flag));
+      if (job.stopped && !job.aborted) return { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } };
+      return job.under(engine, flag => held(images, image).generate(prompt, { ...options }, onPiece, flag));
     });
   },
   async release({ kind, handle }) {
@@ -191,8 +192,9 @@ function held<T>(all: Map<number, T>, handle: number): T {
 const aborted = (): Blip2Error => new Blip2Error("aborted", {}, { message: "stopped by the caller", hint: "", retryable: false });
 
 function factsOf(error: unknown): ErrorFacts {
-  if (isErrorFacts(error)) return error;
-  return toFacts(error instanceof Blip2Error ? error : broken(String(error)));
+  // An Error crosses without the fields it was given, though it looks like plain data here.
+  if (error instanceof Blip2Error) return toFacts(error);
+  return isErrorFacts(error) ? error : toFacts(broken(String(error)));
 }
 
 const post = (reply: Reply): void => postMessage(reply);

@@ -23,6 +23,7 @@ pub use self::model::{Image, Model};
 pub use self::stop::StopFlag;
 
 use self::error::{error_to_js, to_js};
+use self::model::Arithmetic;
 use self::options::StorageKind;
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
@@ -30,7 +31,7 @@ use crate::delivery::cache::Cache;
 use crate::delivery::fetch::{Access, Freshness, Retry, Size, Wanted, fetch};
 use crate::delivery::indexed_db::IndexedDb;
 use crate::delivery::storage::{AnyStorage, Memory};
-use crate::delivery::{Source, inspect};
+use crate::delivery::{LoadOptions, Source, inspect};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 use crate::ops::{checks, launch};
@@ -101,7 +102,7 @@ impl Runtime {
         promise(async move {
             let (address, options) = (Address::parse(&url)?, options::load(&options)?);
             let mut progress = |event| call(on_progress.as_ref(), || to_js(&event));
-            flag.guard(Model::load(shared, address, &options, &mut progress)).await.map(JsValue::from)
+            flag.guard(Model::load(shared, address, &options, Arithmetic::AsStored, &mut progress)).await.map(JsValue::from)
         })
     }
 
@@ -165,24 +166,24 @@ impl Runtime {
     }
 
     /// Runs the cases of the fixture folder at `fixtureUrl`, whose `files.json` lists its files, on the model folder made from
-    /// it; with a reference, results are held to that model's. Errors: network, and those of loading.
+    /// it. `dequantized`: results are held to those of the same weights in f32. Errors: network, and those of loading.
     #[wasm_bindgen(unchecked_return_type = "Promise<ParitySummary>")]
     pub fn parity(
         &self,
         #[wasm_bindgen(js_name = fixtureUrl)] fixture_url: String,
         #[wasm_bindgen(js_name = modelUrl)] model_url: Option<String>,
-        #[wasm_bindgen(js_name = referenceUrl)] reference_url: Option<String>,
+        dequantized: bool,
         #[wasm_bindgen(js_name = onCase, unchecked_param_type = "(outcome: ParityCase) => void")] on_case: Function,
     ) -> Promise {
         let shared = self.shared.clone();
         promise(async move {
             let files = fixture(&Address::parse(&fixture_url)?).await?;
-            let model = quiet_load(&shared, model_url.as_deref()).await;
-            let reference = quiet_load(&shared, reference_url.as_deref()).await?;
-            let model = match &model {
-                Ok(model) => Ok(model.as_ref().map(Model::blip2)),
-                Err(error) => Err(error.clone()),
+            let model = quiet_load(&shared, model_url.as_deref(), Arithmetic::AsStored).await;
+            let reference = match dequantized {
+                true => quiet_load(&shared, model_url.as_deref(), Arithmetic::Dequantized).await?,
+                false => None,
             };
+            let model = model.as_ref().map(|model| model.as_ref().map(Model::blip2)).map_err(Clone::clone);
             let mut case = |case: &parity::Case| call(Some(&on_case), || to_js(case));
             let summary = parity::run(&shared.device, &files, model, reference.as_ref().map(Model::blip2), &mut case).await?;
             Ok(to_js(&summary))
@@ -204,9 +205,9 @@ async fn device() -> Result<Device> {
     Ok(Device::cpu())
 }
 
-async fn quiet_load(shared: &Rc<Shared>, url: Option<&str>) -> Result<Option<Model>> {
+async fn quiet_load(shared: &Rc<Shared>, url: Option<&str>, arithmetic: Arithmetic) -> Result<Option<Model>> {
     let Some(url) = url else { return Ok(None) };
-    Model::load(shared.clone(), Address::parse(url)?, &Default::default(), &mut |_| {}).await.map(Some)
+    Model::load(shared.clone(), Address::parse(url)?, &LoadOptions::default(), arithmetic, &mut |_| {}).await.map(Some)
 }
 
 async fn fixture(folder: &Address) -> Result<BTreeMap<String, Vec<u8>>> {

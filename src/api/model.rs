@@ -25,7 +25,7 @@ use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::load_image;
 use crate::tasks::{Answer, Blip2, ImageFeatures, Timings};
-use crate::weights::index::Index;
+use crate::weights::index::{Index, Stage};
 use crate::weights::{Weights, shard};
 
 /// Uploads in flight: more of them pile up as copies beside the weights.
@@ -49,9 +49,10 @@ impl Model {
         shared: Rc<Shared>,
         address: Address,
         options: &LoadOptions,
+        arithmetic: Arithmetic,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let mut uploads = Uploads { device: &shared.device, files: BTreeMap::new(), weights: None, in_flight: 0 };
+        let mut uploads = Uploads { device: &shared.device, arithmetic, files: BTreeMap::new(), weights: None, in_flight: 0 };
         let source = Source { address: &address, network: &Browser, cache: &shared.cache };
         let loaded = load_model(&source, options, progress, &mut uploads).await?;
         let Uploads { files, weights, .. } = uploads;
@@ -66,9 +67,18 @@ impl Model {
     }
 }
 
+/// What the model computes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    AsStored,
+    /// f32, from the dequantized weights: what quantized arithmetic is held to.
+    Dequantized,
+}
+
 /// Takes each shard to the device as it comes.
 struct Uploads<'a> {
     device: &'a Device,
+    arithmetic: Arithmetic,
     files: BTreeMap<String, Vec<u8>>,
     weights: Option<Weights>,
     in_flight: usize,
@@ -84,7 +94,10 @@ impl Receiver for Uploads<'_> {
 
     async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()> {
         if let Some(weights) = &self.weights {
-            shard::push(weights, index, file, bytes)?;
+            match self.arithmetic {
+                Arithmetic::AsStored => shard::push(weights, index, file, bytes)?,
+                Arithmetic::Dequantized => shard::push_dequantized(weights, index, file, bytes)?,
+            }
         }
         self.in_flight += bytes.len();
         if is_webgpu(self.device) && self.in_flight >= UPLOAD_LIMIT {
@@ -177,5 +190,14 @@ impl Image {
 
 /// What a page shows of a model's index.
 pub(super) fn index_facts(index: &Index) -> Value {
-    todo!()
+    let stages: BTreeMap<_, _> = Stage::ALL.iter().map(|stage| (stage.to_string(), index.stage_bytes(*stage))).collect();
+    json!({
+        "parameters": index.parameters,
+        "quantization": index.quantization,
+        "source": index.source,
+        "licence": index.licence,
+        "ui": index.ui,
+        "stages": stages,
+        "deviceBytes": index.device_bytes(),
+    })
 }

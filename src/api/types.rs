@@ -27,7 +27,7 @@ export interface Progress {
   totals: Totals;
 }
 /** Of all files: bytes, bytes a second, seconds left. */
-export interface Totals { loaded: number; total: number; cached: number; rate: number; eta: number | null; stage: string | null }
+export interface Totals { loaded: number; total: number; cached: number; rate: number; eta: number | null; stage: Stage | null }
 export interface Inspection { url: string; bytes: number; cached: number; index: IndexFacts }
 export interface CacheReport {
   storage: "indexeddb" | "memory";
@@ -50,9 +50,20 @@ export interface ModelInfo {
   device: "cpu" | "webgpu";
   index: IndexFacts;
 }
-export interface IndexFacts { parameters: number | null; quantization: unknown; source: string | null; licence: string | null; ui: Ui | null }
-/** As written when the model was converted; keys that are not here pass through too. */
-export interface Ui { caption_prompt?: string; question_template?: string; suggestions?: string[]; licence_url?: string; note?: string }
+export type Stage = "vision" | "qformer" | "projection" | "language";
+export type Quant = "f32" | "f16" | "q8" | "q4";
+/** stages: bytes of each; deviceBytes: what the weights take on the device. */
+export interface IndexFacts {
+  parameters: number;
+  quantization: Partial<Record<Stage, Quant>>;
+  source: string | null;
+  licence: string | null;
+  ui: Ui;
+  stages: Record<Stage, number>;
+  deviceBytes: number;
+}
+/** How the model wants to be asked; `{question}` in the template is replaced. */
+export interface Ui { caption_prompt: string; question_template: string; suggestions: string[]; licence_url?: string; about?: string }
 /** HF's snake_case. An unknown one fails with "option-unsupported". */
 export type GenerationOptions = Record<string, unknown>;
 /** `text`: the new text, trimmed; `ids`: image tokens, prompt and new ones. */

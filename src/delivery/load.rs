@@ -13,10 +13,8 @@ use super::lanes::Lanes;
 use super::progress::{Expected, Meter, Progress};
 use super::storage::Storage;
 use crate::error::{Error, Result};
-use crate::weights::index::Index;
+use crate::weights::index::{INDEX_FILE, Index, Stage};
 
-/// The index of a model folder.
-pub const INDEX: &str = "model.safetensors.index.json";
 /// An index larger than this is none.
 const INDEX_LIMIT: u64 = 64 << 20;
 /// Transfers and writes at a time: enough to hide the way to the host, few enough for the memory of a phone.
@@ -65,7 +63,7 @@ struct Planned {
     name: String,
     content: Content,
     /// Files without a stage are configs and the tokenizer.
-    stage: Option<String>,
+    stage: Option<Stage>,
 }
 
 /// Where a model comes from and where it is kept.
@@ -89,7 +87,7 @@ pub async fn load_model<N: Network, S: Storage>(
     let expected = planned.iter().map(|file| Expected {
         name: file.name.clone(),
         bytes: file.content.bytes,
-        stage: file.stage.clone(),
+        stage: file.stage.map(|stage| stage.to_string()),
         cached: keeper.has(&file.content),
     });
     let clock = || source.network.now();
@@ -123,31 +121,33 @@ pub async fn inspect<N: Network, S: Storage>(source: &Source<'_, N, S>, options:
     Ok(Inspection { index, bytes, cached })
 }
 
-/// The files that a load needs: configs first, then shards by stage.
+/// The files that a load needs: configs and tokenizer first, then shards by stage. A README stays where it is, and so does
+/// a vocabulary, which tokenizer.json has whole.
 fn plan(index: &Index) -> Vec<Planned> {
-    let needed = index.files.iter().filter(|(name, file)| file.stage.is_some() || name.ends_with(".json"));
-    let mut planned: Vec<_> = needed
+    let needed = |name: &str| name.ends_with(".json") && name != "vocab.json";
+    let small = index.files.iter().map(|(name, file)| (name.as_str(), file));
+    small
+        .filter(|(name, file)| file.stage.is_none() && needed(name))
+        .chain(index.shards())
         .map(|(name, file)| Planned {
-            name: name.clone(),
-            content: Content { sha256: file.sha256.to_ascii_lowercase(), bytes: file.bytes },
-            stage: file.stage.as_ref().map(ToString::to_string),
+            name: name.into(),
+            content: Content { sha256: file.sha256.clone(), bytes: file.bytes },
+            stage: file.stage,
         })
-        .collect();
-    planned.sort_by(|a, b| a.stage.cmp(&b.stage));
-    planned
+        .collect()
 }
 
 /// From the host, or where it cannot be reached, as it was kept.
 async fn fetch_index<N: Network, S: Storage>(source: &Source<'_, N, S>, options: &LoadOptions) -> Result<(Index, Vec<u8>)> {
     let expected = options.integrity.as_deref().map(sha256_of).transpose()?;
-    let url = source.address.file(INDEX)?;
+    let url = source.address.file(INDEX_FILE)?;
     let kept = kept_index(source).await.filter(|(content, _)| expected.as_ref().is_none_or(|expected| content.sha256 == *expected));
     let bytes = match kept {
         // Its hash is known, so the host has nothing to add.
         Some((_, bytes)) if expected.is_some() => bytes,
         kept => {
             let sha256 = expected.as_deref();
-            let wanted = Wanted { name: INDEX, url: &url, size: Size::AtMost(INDEX_LIMIT), sha256, freshness: Freshness::Revalidate };
+            let wanted = Wanted { name: INDEX_FILE, url: &url, size: Size::AtMost(INDEX_LIMIT), sha256, freshness: Freshness::Revalidate };
             let retry = if kept.is_some() { Retry::NEVER } else { Retry::default() };
             match (fetch(source.network, &wanted, &options.request, &retry, &|_| {}).await, kept) {
                 (Ok(bytes), _) => bytes,
@@ -158,7 +158,7 @@ async fn fetch_index<N: Network, S: Storage>(source: &Source<'_, N, S>, options:
     };
     if bytes.trim_ascii_start().starts_with(b"<") {
         let reason = "a web page came instead of a model's index; is this the address of a model folder?";
-        return Err(Error::config(INDEX, reason));
+        return Err(Error::config(INDEX_FILE, reason));
     }
     Ok((Index::parse(&bytes)?, bytes))
 }

@@ -1,11 +1,14 @@
 //! The one road from (WGSL, buffers, grid) to the GPU, and the counts of what went down it.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+#[cfg(feature = "webgpu")]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 static DISPATCHES: AtomicU64 = AtomicU64::new(0);
 static READBACKS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+#[cfg(feature = "webgpu")]
 static SOFTWARE: AtomicBool = AtomicBool::new(false);
 static GPU_ERROR: Mutex<Option<String>> = Mutex::new(None);
 
@@ -28,10 +31,12 @@ pub(crate) fn count_readback() {
 }
 
 /// Told once by the device: on a software adapter a workgroup barrier costs microseconds, so kernels choose variants without.
+#[cfg(feature = "webgpu")]
 pub(crate) fn set_software_adapter(software: bool) {
     SOFTWARE.store(software, Ordering::Relaxed);
 }
 
+#[cfg(feature = "webgpu")]
 pub(crate) fn software_adapter() -> bool {
     SOFTWARE.load(Ordering::Relaxed)
 }

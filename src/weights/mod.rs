@@ -7,5 +7,6 @@ pub mod quant;
 pub mod safetensors;
 pub mod shard;
 
+#[cfg(not(target_family = "wasm"))]
 pub(crate) use load::rows_and_columns;
 pub use load::{Chunk, Matrix, Part, Plan, Request, Role, Weights};

@@ -1,9 +1,9 @@
 use pollster::block_on;
-use serde_json::json;
 
 use super::*;
 use crate::delivery::progress::Status;
 use crate::delivery::testing::{Event, Host, Shelf, sha256};
+use crate::weights::index::{FORMAT, FileEntry, Metadata, Ui};
 
 const FOLDER: &str = "https://host/model/";
 
@@ -15,22 +15,45 @@ fn url(name: &str) -> String {
     format!("{FOLDER}{name}")
 }
 
-/// Two configs, two shards of the first stage and one of the second, and a page that no model needs.
+fn facts(bytes: &[u8], stage: Option<Stage>) -> FileEntry {
+    FileEntry { sha256: sha256(bytes), bytes: bytes.len() as u64, stage }
+}
+
+/// Serves an index of these files. No tensors: nobody here looks into a shard.
+fn serve_index(host: &Host, files: BTreeMap<String, FileEntry>) {
+    let total_size = files.values().filter(|file| file.stage.is_some()).map(|file| file.bytes).sum();
+    let index = Index {
+        format: FORMAT,
+        metadata: Metadata { total_size },
+        weight_map: BTreeMap::new(),
+        tensors: BTreeMap::new(),
+        files,
+        ui: Ui::default(),
+        source: None,
+        licence: None,
+        quantization: BTreeMap::new(),
+        parameters: 0,
+    };
+    host.serve(&url(INDEX_FILE), &index.to_json().unwrap());
+}
+
+fn files() -> BTreeMap<String, FileEntry> {
+    let shards = [(3, Stage::Language), (1, Stage::Vision), (2, Stage::Vision)];
+    let shards = shards.map(|(seed, stage)| (format!("model-{seed}.safetensors"), facts(&shard(seed), Some(stage))));
+    let small = ["config.json", "tokenizer.json", "README.md", "vocab.json"].map(|name| (name.into(), facts(name.as_bytes(), None)));
+    shards.into_iter().chain(small).collect()
+}
+
+/// Two configs, two shards of the first stage and one of the last, and two files that no model needs.
 fn host() -> Host {
     let host = Host::default();
-    let mut files = serde_json::Map::new();
-    let shards = [(3, "language_model"), (1, "vision"), (2, "vision")];
-    for (seed, stage) in shards {
+    for seed in [1, 2, 3] {
         host.serve(&url(&format!("model-{seed}.safetensors")), &shard(seed));
-        let facts = json!({"sha256": sha256(&shard(seed)), "bytes": 60, "stage": stage});
-        files.insert(format!("model-{seed}.safetensors"), facts);
     }
-    for name in ["config.json", "tokenizer.json", "README.md"] {
+    for name in ["config.json", "tokenizer.json", "README.md", "vocab.json"] {
         host.serve(&url(name), name.as_bytes());
-        files.insert(name.into(), json!({"sha256": sha256(name.as_bytes()), "bytes": name.len()}));
     }
-    let index = json!({"files": files});
-    host.serve(&url(INDEX), index.to_string().as_bytes());
+    serve_index(&host, files());
     host
 }
 
@@ -104,7 +127,7 @@ fn a_model_comes_from_the_network_once_and_from_the_cache_ever_after() {
     let loaded = first.result.unwrap();
     let total = 180 + "config.json".len() as u64 + "tokenizer.json".len() as u64;
     assert_eq!((loaded.bytes, loaded.cached, loaded.storage_error), (total, 0, None));
-    assert!(host.asked("README.md").is_empty());
+    assert!(host.asked("README.md").is_empty() && host.asked("vocab.json").is_empty());
 
     let second = load(&host, &cache);
     let loaded = second.result.unwrap();
@@ -165,7 +188,7 @@ fn a_shard_damaged_in_the_cache_is_fetched_again() {
     let run = load(&host, &cache);
     assert_eq!(run.result.unwrap().storage_error, None);
     assert!(run.notes.shards.iter().any(|(name, bytes)| name == SHARDS[1] && *bytes == shard(2)));
-    assert_eq!(host.requests.borrow().iter().map(|(url, ..)| url.as_str()).collect::<Vec<_>>(), [url(INDEX), url(SHARDS[1])]);
+    assert_eq!(host.requests.borrow().iter().map(|(url, ..)| url.as_str()).collect::<Vec<_>>(), [url(INDEX_FILE), url(SHARDS[1])]);
     assert_eq!(load(&host, &cache).result.unwrap().cached, 205);
 }
 
@@ -173,10 +196,10 @@ fn a_shard_damaged_in_the_cache_is_fetched_again() {
 fn without_a_connection_a_kept_model_loads() {
     let (host, cache) = (host(), cache());
     load(&host, &cache).result.unwrap();
-    host.plan(&url(INDEX), [Event::Unreachable]);
+    host.plan(&url(INDEX_FILE), [Event::Unreachable]);
     assert_eq!(load(&host, &cache).notes.names(), SHARDS);
     assert!(host.slept.borrow().is_empty(), "there is nothing to wait for");
-    host.plan(&url(INDEX), [Event::Status(404, None)]);
+    host.plan(&url(INDEX_FILE), [Event::Status(404, None)]);
     assert_eq!(code(&load(&host, &cache)), "network");
 }
 
@@ -206,7 +229,7 @@ fn integrity_holds_the_index_and_makes_asking_for_it_needless() {
     let wrong = options("sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
     assert_eq!(code(&load_with(&host, &cache, &wrong, Notebook::default())), "checksum-mismatch");
     assert_eq!(code(&load_with(&host, &cache, &options("sha256-x"), Notebook::default())), "input-invalid");
-    let index = host.files.borrow()[&url(INDEX)].clone();
+    let index = host.files.borrow()[&url(INDEX_FILE)].clone();
     let right = options(&crate::delivery::integrity::tests::written(&sha256(&index)));
     load_with(&host, &cache, &right, Notebook::default()).result.unwrap();
     load_with(&host, &cache, &right, Notebook::default()).result.unwrap();
@@ -216,10 +239,10 @@ fn integrity_holds_the_index_and_makes_asking_for_it_needless() {
 #[test]
 fn an_index_that_is_none_is_told_as_what_it_is() {
     let (host, cache) = (host(), cache());
-    host.serve(&url(INDEX), b"\n<!doctype html><title>Not found</title>");
+    host.serve(&url(INDEX_FILE), b"\n<!doctype html><title>Not found</title>");
     let error = load(&host, &cache).result.unwrap_err();
     assert!(error.code() == "config-invalid" && error.to_string().contains("web page"), "{error}");
-    host.serve(&url(INDEX), b"{");
+    host.serve(&url(INDEX_FILE), b"{");
     assert_eq!(code(&load(&host, &cache)), "config-invalid");
 }
 
@@ -234,13 +257,13 @@ fn what_the_receiver_refuses_ends_the_load() {
 #[test]
 fn four_transfers_run_at_a_time_and_a_dropped_load_closes_them() {
     let (host, cache) = (host(), cache());
-    let mut files: serde_json::Value = serde_json::from_slice(&host.files.borrow()[&url(INDEX)]).unwrap();
+    let mut files = files();
     for seed in 10..30 {
         let name = format!("model-{seed}.safetensors");
         host.serve(&url(&name), &shard(seed));
-        files["files"][&name] = json!({"sha256": sha256(&shard(seed)), "bytes": 60, "stage": "vision"});
+        files.insert(name, facts(&shard(seed), Some(Stage::Vision)));
     }
-    host.serve(&url(INDEX), files.to_string().as_bytes());
+    serve_index(&host, files);
     let address = Address::parse(FOLDER).unwrap();
     let source = Source { address: &address, network: &host, cache: &cache };
     let options = LoadOptions::default();

@@ -1,0 +1,209 @@
+/** What the page knows, and how each event changes it. Pure: no DOM, no engine. */
+
+import type { Code, DeviceReport, Generated, ModelInfo, Totals, Ui } from "../index.js";
+
+/** An error as the page shows it. */
+export interface Problem {
+  readonly code: Code;
+  readonly message: string;
+  readonly retryable: boolean;
+}
+
+export type Model =
+  | { readonly phase: "starting" }
+  /** Too large to be fetched unasked. arrived: bytes that are here already. */
+  | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number }
+  | { readonly phase: "loading"; readonly totals: Totals | null }
+  | { readonly phase: "ready"; readonly info: ModelInfo; readonly notKept: Problem | null }
+  | { readonly phase: "failed"; readonly problem: Problem };
+
+export type AnswerStatus = "waiting" | "streaming" | "done" | "stopped" | "failed";
+
+export interface Answer {
+  readonly status: AnswerStatus;
+  readonly text: string;
+  readonly problem: Problem | null;
+}
+
+export interface Turn extends Answer {
+  readonly id: number;
+  readonly question: string;
+}
+
+export interface Picture {
+  readonly id: number;
+  readonly name: string;
+  /** What an <img> shows. */
+  readonly address: string;
+  readonly caption: Answer;
+  readonly turns: readonly Turn[];
+  /** What is typed and not yet sent. */
+  readonly draft: string;
+  /** The browser cannot show it (the engine may still read it). */
+  readonly hidden: boolean;
+}
+
+/** What is to be written: the caption of a picture, or the answer of one of its turns. */
+export interface Job {
+  readonly picture: number;
+  readonly turn: number | null;
+}
+
+export interface Sample {
+  readonly file: string;
+  readonly alt: string;
+}
+
+export interface State {
+  readonly device: DeviceReport | null;
+  readonly model: Model;
+  readonly ui: Ui | null;
+  readonly samples: readonly Sample[];
+  readonly pictures: readonly Picture[];
+  readonly current: number | null;
+  readonly running: Job | null;
+  /** Questions the visitor thought of: after two the suggestions have done their work. */
+  readonly own: number;
+  /** Tokens a second of the latest answer. */
+  readonly rate: number | null;
+}
+
+export const START: State = {
+  device: null,
+  model: { phase: "starting" },
+  ui: null,
+  samples: [],
+  pictures: [],
+  current: null,
+  running: null,
+  own: 0,
+  rate: null,
+};
+
+export type Action =
+  | { readonly type: "device"; readonly device: DeviceReport }
+  | { readonly type: "model"; readonly model: Model }
+  | { readonly type: "ui"; readonly ui: Ui | null }
+  | { readonly type: "samples"; readonly samples: readonly Sample[] }
+  | { readonly type: "add"; readonly pictures: readonly { readonly id: number; readonly name: string; readonly address: string }[] }
+  | { readonly type: "show"; readonly picture: number }
+  | { readonly type: "remove"; readonly picture: number }
+  | { readonly type: "unshowable"; readonly picture: number }
+  | { readonly type: "draft"; readonly picture: number; readonly draft: string }
+  | { readonly type: "ask"; readonly picture: number; readonly turn: number; readonly question: string; readonly own: boolean }
+  | { readonly type: "again"; readonly job: Job }
+  /** To be written once more, though nobody asked: what is shown stays meanwhile. */
+  | { readonly type: "requeue"; readonly job: Job }
+  | { readonly type: "begin"; readonly job: Job }
+  | { readonly type: "text"; readonly job: Job; readonly text: string }
+  | { readonly type: "end"; readonly job: Job; readonly result: Pick<Generated, "text" | "finish">; readonly rate: number | null }
+  | { readonly type: "stopped"; readonly job: Job }
+  | { readonly type: "failed"; readonly job: Job; readonly problem: Problem };
+
+const WAITING: Answer = { status: "waiting", text: "", problem: null };
+
+export function reduce(state: State, action: Action): State {
+  switch (action.type) {
+    case "device":
+      return { ...state, device: action.device };
+    case "model":
+      return { ...state, model: action.model };
+    case "ui":
+      return { ...state, ui: action.ui };
+    case "samples":
+      return { ...state, samples: action.samples };
+    case "add": {
+      const added = action.pictures.map(picture => ({ ...picture, caption: WAITING, turns: [], draft: "", hidden: false }));
+      return { ...state, pictures: [...state.pictures, ...added], current: added[0]?.id ?? state.current };
+    }
+    case "show":
+      return { ...state, current: action.picture };
+    case "remove":
+      return remove(state, action.picture);
+    case "unshowable":
+      return change(state, action.picture, picture => ({ ...picture, hidden: true }));
+    case "draft":
+      return change(state, action.picture, picture => ({ ...picture, draft: action.draft }));
+    case "ask": {
+      const turn = { ...WAITING, id: action.turn, question: action.question };
+      const asked = change(state, action.picture, picture => ({
+        ...picture,
+        draft: action.own ? "" : picture.draft,
+        turns: [...picture.turns, turn],
+      }));
+      return { ...asked, own: state.own + (action.own ? 1 : 0) };
+    }
+    case "again":
+      return answer(state, action.job, () => WAITING);
+    case "requeue":
+      return ended(state, action.job, before => ({ ...before, status: "waiting" }));
+    case "begin":
+      return { ...answer(state, action.job, before => ({ ...before, status: "streaming", problem: null })), running: action.job };
+    case "text":
+      // Written anew after a lost device: what is shown stays until the new text is past it.
+      return answer(state, action.job, before => (before.text.startsWith(action.text) ? before : { ...before, text: action.text }));
+    case "end": {
+      const { text, finish } = action.result;
+      const status = finish === "stopped" ? "stopped" : "done";
+      return { ...ended(state, action.job, () => ({ status, text, problem: null })), rate: action.rate ?? state.rate };
+    }
+    case "stopped":
+      return ended(state, action.job, before => ({ ...before, status: "stopped" }));
+    case "failed":
+      return ended(state, action.job, before => ({ ...before, status: "failed", problem: action.problem }));
+  }
+}
+
+/** The caption or answer that a job is about. */
+export function answerOf(state: State, { picture, turn }: Job): Answer | undefined {
+  const found = state.pictures.find(({ id }) => id === picture);
+  return turn === null ? found?.caption : found?.turns.find(({ id }) => id === turn);
+}
+
+/** What to write next: what the visitor looks at before the rest, and a question never before its picture's caption. */
+export function nextJob({ pictures, current }: State): Job | null {
+  const shown = pictures.filter(({ id }) => id === current);
+  for (const picture of [...shown, ...pictures]) {
+    if (picture.caption.status === "waiting") return { picture: picture.id, turn: null };
+    const turn = picture.turns.find(({ status }) => status === "waiting");
+    if (turn !== undefined) return { picture: picture.id, turn: turn.id };
+  }
+  return null;
+}
+
+export const currentPicture = (state: State): Picture | undefined => state.pictures.find(({ id }) => id === state.current);
+
+/** Whether a picture cannot be asked about: the model could not be shown it. */
+export const isBroken = ({ caption }: Picture): boolean =>
+  caption.status === "failed" && ["image-undecodable", "image-too-large", "file"].includes(caption.problem?.code ?? "");
+
+/** Suggested questions that were not yet asked about this picture. */
+export function suggestions({ ui, own }: State, picture: Picture): readonly string[] {
+  if (own >= 2 || isBroken(picture)) return [];
+  return (ui?.suggestions ?? []).filter(suggestion => picture.turns.every(({ question }) => question !== suggestion));
+}
+
+export const sameJob = (a: Job | null, b: Job | null): boolean => a?.picture === b?.picture && a?.turn === b?.turn;
+
+function change(state: State, id: number, how: (picture: Picture) => Picture): State {
+  return { ...state, pictures: state.pictures.map(picture => (picture.id === id ? how(picture) : picture)) };
+}
+
+function answer(state: State, job: Job, how: (before: Answer) => Answer): State {
+  return change(state, job.picture, picture => {
+    if (job.turn === null) return { ...picture, caption: how(picture.caption) };
+    return { ...picture, turns: picture.turns.map(turn => (turn.id === job.turn ? { ...turn, ...how(turn) } : turn)) };
+  });
+}
+
+const ended = (state: State, job: Job, how: (before: Answer) => Answer): State => ({
+  ...answer(state, job, how),
+  running: sameJob(state.running, job) ? null : state.running,
+});
+
+function remove(state: State, id: number): State {
+  const at = state.pictures.findIndex(picture => picture.id === id);
+  const pictures = state.pictures.filter(picture => picture.id !== id);
+  const neighbour = pictures[Math.min(at, pictures.length - 1)]?.id ?? null;
+  return { ...state, pictures, current: state.current === id ? neighbour : state.current };
+}

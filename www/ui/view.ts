@@ -1,0 +1,154 @@
+/** The whole page from its state, at most once a frame. */
+
+import { ArrowUp, ImageOff, ImagePlus, Square, X } from "lucide";
+import { problemWords } from "./answer.js";
+import { Details, type DetailsEvents } from "./details.js";
+import { byId, h, icon, iconButton, Keyed, setAttribute, setText } from "./dom.js";
+import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
+import { currentPicture, type Problem, type Sample, type State } from "./state.js";
+import { Talk, type TalkEvents } from "./talk.js";
+import { loading, size, statusLine, waitingFor } from "./words.js";
+
+export interface ViewEvents extends TalkEvents, FilmstripEvents, DetailsEvents {
+  load(): void;
+  cancelLoad(): void;
+  unshowable(picture: number): void;
+}
+
+/** Samples at the start: one row. The rest are in the filmstrip. */
+const SAMPLES_AT_START = 6;
+/** Loads above this can be cancelled; below, the button would be gone before it is found. */
+const WORTH_CANCELLING = 50e6;
+
+export class View {
+  private readonly root = document.documentElement;
+  private readonly welcome = byId("welcome", HTMLElement);
+  private readonly stage = byId("stage", HTMLElement);
+  private readonly picture = byId("picture", HTMLImageElement);
+  private readonly noPicture = byId("no-picture", HTMLElement);
+  private readonly progress = byId("progress", HTMLElement);
+  private readonly bar = byId("bar", HTMLProgressElement);
+  private readonly status = byId("status", HTMLButtonElement);
+  private readonly talk: Talk;
+  private readonly filmstrip: Filmstrip;
+  private readonly details: Details;
+  private readonly samples: Keyed<Sample>;
+  private readonly loadButton: HTMLButtonElement;
+  private readonly cancelButton: HTMLButtonElement;
+  private readonly useCpu = h("a", { class: "plain", hidden: true }, "Use the CPU");
+  private state: State | null = null;
+  private problem: Problem | null = null;
+  private frame = 0;
+
+  constructor(events: ViewEvents) {
+    this.talk = new Talk(events);
+    this.filmstrip = new Filmstrip(events);
+    this.details = new Details(events);
+    this.samples = new Keyed(
+      byId("samples", HTMLElement),
+      ({ file }) => file,
+      sample => sampleThumb(sample, () => events.sample(sample)),
+    );
+    this.loadButton = h("button", { type: "button", class: "plain", onclick: () => events.load() });
+    this.cancelButton = h("button", { type: "button", class: "plain", onclick: () => events.cancelLoad() }, "Cancel");
+    byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton);
+    byId("drop", HTMLButtonElement).prepend(icon(ImagePlus));
+    byId("drop", HTMLButtonElement).addEventListener("click", () => events.choose());
+    byId("send", HTMLButtonElement).append(icon(ArrowUp));
+    byId("stop", HTMLButtonElement).append(icon(Square));
+    this.noPicture.prepend(icon(ImageOff));
+    const remove = iconButton(X, "Remove this picture", () => this.state?.current != null && events.remove(this.state.current));
+    this.stage.append(remove);
+    this.picture.addEventListener("load", () => {
+      const { naturalWidth, naturalHeight, style } = this.picture;
+      style.setProperty("--ratio", String(naturalWidth / Math.max(1, naturalHeight)));
+      style.setProperty("--natural", String(naturalWidth));
+    });
+    this.picture.addEventListener("error", () => this.state?.current != null && events.unshowable(this.state.current));
+    this.status.addEventListener("click", () => this.state !== null && void this.details.open(this.state));
+  }
+
+  /** Shows the newest state with the next frame. */
+  show(state: State): void {
+    this.state = state;
+    if (this.frame !== 0) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      if (this.state !== null) this.render(this.state);
+    });
+  }
+
+  /** Says a finished sentence to screen readers. */
+  announce(sentence: string): void {
+    byId("live", HTMLElement).textContent = sentence;
+  }
+
+  private render(state: State): void {
+    const hadFocus = this.welcome.contains(document.activeElement);
+    const { device, model, pictures } = state;
+    setAttribute(this.root, "data-view", pictures.length === 0 ? "welcome" : "ask");
+    setAttribute(this.root, "data-model", model.phase);
+    setAttribute(this.root, "data-device", device?.kind ?? null);
+    setAttribute(this.root, "data-model-cached", model.phase === "ready" ? String(model.info.cached) : null);
+    this.welcome.hidden = pictures.length > 0;
+    this.samples.render(state.samples.slice(0, SAMPLES_AT_START));
+    byId("samples-line", HTMLElement).hidden = state.samples.length === 0;
+    setText(byId("about", HTMLElement), state.ui?.about ?? "");
+    this.renderStage(state);
+    this.renderModel(state);
+    this.filmstrip.render(state);
+    this.talk.render(state);
+    this.details.render(state);
+    setText(this.status, statusLine(state));
+    // What had the focus is gone: it goes where the visitor goes on. Not on a phone, where it would pull up the keyboard.
+    if (hadFocus && this.welcome.hidden && matchMedia("(pointer: fine)").matches) this.talk.focus();
+  }
+
+  private renderStage(state: State): void {
+    const picture = currentPicture(state);
+    this.stage.hidden = picture === undefined;
+    if (picture === undefined) return;
+    if (this.picture.getAttribute("src") !== picture.address) this.picture.src = picture.address;
+    setAttribute(this.picture, "alt", picture.caption.text === "" ? picture.name : picture.caption.text);
+    this.picture.hidden = picture.hidden;
+    this.noPicture.hidden = !picture.hidden;
+    setText(byId("picture-name", HTMLElement), picture.name);
+  }
+
+  private renderModel({ model, pictures }: State): void {
+    const { phase } = model;
+    const problem = phase === "failed" ? model.problem : phase === "ready" ? model.notKept : null;
+    const busy = phase === "starting" || phase === "loading";
+    this.progress.hidden = phase === "ready" && problem === null;
+    setText(byId("waiting", HTMLElement), pictures.length === 0 ? "" : waitingFor(model));
+    const { what, figures } = loading(phase === "loading" ? model.totals : null);
+    setText(byId("loading-what", HTMLElement), busy ? what : "");
+    setText(byId("loading-figures", HTMLElement), busy ? figures : "");
+    this.bar.hidden = !busy;
+    const totals = phase === "loading" ? model.totals : null;
+    if (totals === null || totals.total === 0) this.bar.removeAttribute("value");
+    else this.bar.value = totals.loaded / totals.total;
+    this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
+    this.loadButton.hidden = phase !== "offered" && phase !== "failed";
+    this.loadButton.classList.toggle("main", phase === "offered");
+    if (phase === "offered") {
+      const here = model.arrived > 0 ? ` (${size(model.arrived)} of it is here)` : "";
+      setText(this.loadButton, `Load the model: ${size(model.bytes)}${here}`);
+    } else setText(this.loadButton, "Try again");
+    this.renderProblem(problem, phase === "failed" ? "model" : "notice");
+  }
+
+  private renderProblem(problem: Problem | null, where: "model" | "notice"): void {
+    const box = byId("model-problem", HTMLElement);
+    this.useCpu.hidden = where !== "model" || problem === null || !["webgpu-unavailable", "kernel", "device-lost"].includes(problem.code);
+    const cpu = new URL(location.href);
+    cpu.searchParams.set("device", "cpu");
+    this.useCpu.href = cpu.href;
+    box.hidden = problem === null;
+    box.classList.toggle("mild", where === "notice");
+    if (this.problem === problem) return;
+    this.problem = problem;
+    setAttribute(box, "data-error-code", problem?.code ?? null);
+    box.replaceChildren(...(problem === null ? [] : problemWords(problem, where)));
+  }
+}
