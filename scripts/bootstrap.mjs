@@ -20,7 +20,7 @@ const asRoot = process.getuid?.() === 0;
  * { wasm: { cargo, env, id }, wasmBindgen, chromium?, lavapipe? }. `wasm.id` names the compiler; `env` is what its cargo needs.
  */
 export async function tools({ tests = false } = {}) {
-  const key = stampKey();
+  const key = await stampKey();
   const earlier = recall(STAMP);
   const known = earlier?.key === key && existing(earlier.tools) ? earlier.tools : null;
   if (known && (!tests || known.chromium)) return known;
@@ -30,16 +30,18 @@ export async function tools({ tests = false } = {}) {
   await nativeRust();
   const found = known ?? { wasm: await wasmRust(), wasmBindgen: await wasmBindgen() };
   if (tests) Object.assign(found, { chromium: await chromium(), lavapipe: await lavapipe() });
-  note(STAMP, { key: stampKey(), tools: found });
+  note(STAMP, { key: await stampKey(), tools: found });
   return found;
 }
 
-/** Changes when any of what was looked at may have: this script, the locked versions, the programs on the PATH. */
-function stampKey() {
+/** Changes when any of what was looked at may have: this script, the locked versions, the Rust toolchain, what is on the PATH. */
+async function stampKey() {
   const lock = nodeModule(".package-lock.json");
-  const parts = [at("scripts", "bootstrap.mjs"), at("package-lock.json"), at("Cargo.lock")].map(path => readFileSync(path));
-  const programs = ["cargo", "rustup", "CHROMIUM", "PATH"].map(name => process.env[name] ?? which(name) ?? "");
-  return hash(...parts, existsSync(lock) ? readFileSync(lock) : "", process.version, ...programs);
+  const files = [at("scripts", "bootstrap.mjs"), at("package-lock.json"), at("Cargo.lock"), lock].map(path =>
+    existsSync(path) ? readFileSync(path) : "",
+  );
+  const programs = ["cargo", "rustup", "wasm-bindgen"].map(name => which(name) ?? "");
+  return hash(...files, ...programs, process.env.CHROMIUM ?? "", (await ask("rustc", ["-vV"])) ?? "", process.version);
 }
 
 const existing = found => [found.wasm.cargo, found.wasmBindgen, found.chromium ?? found.wasmBindgen].every(path => existsSync(path));

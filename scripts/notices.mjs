@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { at, hash, must, nodeModule, recall } from "./common.mjs";
+import { DEVICES, TARGET } from "./wasm.mjs";
 
 const LICENCE = /^(licen[cs]e|copying|notice|copyright|unlicense)/i;
 
@@ -25,47 +26,33 @@ export async function notices(tools, npmPackages) {
   return `${lines.join("\n")}\n`;
 }
 
-/** The crates that the two wasm builds link: normal dependencies for wasm32, without those that only run while compiling. */
+/** The crates that the two wasm builds link, with what their authors ask to be passed on: licence, its text, where the source is. */
 async function crates(tools) {
-  const found = new Map();
-  for (const device of ["cpu", "webgpu"]) {
-    const args = ["metadata", "--format-version", "1", "--filter-platform", "wasm32-unknown-unknown", "--no-default-features", "--features", device];
-    const { output } = await must(tools.wasm.cargo, args, { env: tools.wasm.env, onLine: () => {} }, "cargo metadata");
-    for (const one of linked(JSON.parse(output))) found.set(one.id, one);
+  const names = new Set();
+  const facts = new Map();
+  for (const device of DEVICES) {
+    const chosen = ["--no-default-features", "--features", device];
+    // tree knows what is linked (metadata also lists what only tests, build scripts and features that are off would use).
+    const tree = ["tree", "--edges", "normal,no-proc-macro", "--target", TARGET, ...chosen, "--prefix", "none", "--format", "{p}"];
+    for (const line of (await cargo(tools, tree)).split("\n")) {
+      const [, name, version] = /^(\S+) v(\S+)/.exec(line) ?? [];
+      if (name) names.add(`${name} ${version}`);
+    }
+    const { packages } = JSON.parse(await cargo(tools, ["metadata", "--format-version", "1", "--filter-platform", TARGET, ...chosen]));
+    for (const one of packages) if (one.source !== null) facts.set(`${one.name} ${one.version}`, one);
   }
-  const library = {
-    title: "The Rust standard library",
-    licence: "MIT OR Apache-2.0",
-    texts: [],
-  };
-  const list = [...found.values()].sort((a, b) => a.name.localeCompare(b.name) || a.version.localeCompare(b.version));
+  const linked = [...names].sort().flatMap(name => facts.get(name) ?? []);
   return [
-    library,
-    ...list.map(one => ({
+    { title: "The Rust standard library", licence: "MIT OR Apache-2.0", texts: [] },
+    ...linked.map(one => ({
       title: `${one.name} ${one.version}`,
-      licence: one.license ?? `see ${one.license_file ?? "its files"}`,
+      licence: [one.license ?? "see its files", one.repository].filter(Boolean).join(", "),
       texts: licenceFiles(dirname(one.manifest_path)),
     })),
   ];
 }
 
-function linked({ packages, resolve }) {
-  const nodes = new Map(resolve.nodes.map(node => [node.id, node]));
-  const byId = new Map(packages.map(one => [one.id, one]));
-  const seen = new Set();
-  const waiting = [resolve.root];
-  while (waiting.length > 0) {
-    const id = waiting.pop();
-    if (seen.has(id)) continue;
-    seen.add(id);
-    for (const dep of nodes.get(id)?.deps ?? []) {
-      const macro = byId.get(dep.pkg)?.targets.some(target => target.kind.includes("proc-macro"));
-      if (!macro && dep.dep_kinds.some(({ kind }) => kind === null)) waiting.push(dep.pkg);
-    }
-  }
-  seen.delete(resolve.root);
-  return [...seen].map(id => byId.get(id));
-}
+const cargo = async (tools, args) => (await must(tools.wasm.cargo, args, { env: tools.wasm.env, onLine: () => {} }, `cargo ${args[0]}`)).output;
 
 function npmPackage(name) {
   const facts = recall(nodeModule(name, "package.json"));

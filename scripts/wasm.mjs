@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { at, bold, cache, filesUnder, hash, hashFiles, must, nodeModule, note, recall, run, say, seconds, size, Stop, targetDir } from "./common.mjs";
 
 export const DEVICES = ["cpu", "webgpu"];
+export const TARGET = "wasm32-unknown-unknown";
 
 /** The glue that wasm-bindgen writes lies among the sources that import it; git ignores it. */
 export const glueDir = at("www", "wasm");
@@ -65,7 +66,7 @@ async function compile(tools, device) {
 
 /** The raw wasm and how many warnings the compiler gave for this crate (cargo repeats them when nothing had to be compiled). */
 async function cargo(tools, device) {
-  const args = ["build", "--release", "--lib", "--target", "wasm32-unknown-unknown", "--no-default-features", "--features", device];
+  const args = ["build", "--release", "--lib", "--target", TARGET, "--no-default-features", "--features", device];
   const env = {
     ...tools.wasm.env,
     RUSTFLAGS: '-C target-feature=+simd128 --cfg getrandom_backend="wasm_js"',
