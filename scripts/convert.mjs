@@ -3,7 +3,7 @@
 import { targetDir, main, must, run } from "./common.mjs";
 
 await main(async args => {
-  await must("cargo", ["build", "--quiet", "--bin", "convert"]);
+  await must("cargo", ["build", "--bin", "convert"]);
   const program = targetDir("debug", process.platform === "win32" ? "convert.exe" : "convert");
   return (await run(program, args, { cwd: process.env.INIT_CWD ?? process.cwd() })).code;
 });

@@ -53,7 +53,7 @@ function findFixtures(dir) {
 }
 
 async function nativePrograms(found) {
-  await must("cargo", ["build", "--quiet", "--bin", "convert", "--bin", "parity"], { env: nativeEnv(found) }, "cargo build");
+  await must("cargo", ["build", "--bin", "convert", "--bin", "parity"], { env: nativeEnv(found) }, "cargo build");
   const ending = process.platform === "win32" ? ".exe" : "";
   return { convert: targetDir("debug", `convert${ending}`), parity: targetDir("debug", `parity${ending}`) };
 }
@@ -262,10 +262,12 @@ export async function parityPage(found, device) {
 if (isMain(import.meta)) {
   await main(async args => {
     const { rest, target, quant = "f32" } = options(args, { target: true, quant: true }, USAGE);
+    // Paths are those of the shell that npm was called from.
+    const dirs = rest.map(dir => resolve(process.env.INIT_CWD ?? ".", dir));
     const targets = target ? target.split(",") : TARGETS;
     const unknown = targets.find(name => !TARGETS.includes(name));
     if (rest.length === 0 || unknown) throw new Stop(`${unknown ? `unknown target ${unknown}\n` : ""}${USAGE}`);
-    const { passed, failed, notYet } = await parity(rest, { targets, quant });
+    const { passed, failed, notYet } = await parity(dirs, { targets, quant });
     if (notYet > 0) say(`\n${notYet} not yet`);
     say(`${passed} of ${passed + failed} cases`);
     return failed > 0 || passed === 0 ? 1 : 0;
