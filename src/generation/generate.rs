@@ -58,7 +58,7 @@ pub async fn generate(
     let mut pace = Pace::default();
     let mut ids = inputs.prefix;
     let mut finished = vec![false; ids.len()];
-    let mut logits = model.prefill(&inputs.inputs_embeds, &mut decoding)?;
+    let mut logits = model.prefill(&inputs.inputs_embeds, &mut decoding).await?;
     let mut taken = positions;
     loop {
         let next = choose(device, logits, &processors, &ids).await?;
@@ -84,7 +84,7 @@ pub async fn generate(
             return Ok(Generated { ids, finish: Finish::Length });
         }
         pace.breathe().await;
-        logits = model.step(&mut decoding)?;
+        logits = model.step(&mut decoding).await?;
     }
 }
 

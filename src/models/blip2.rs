@@ -53,12 +53,12 @@ impl Blip2Model {
     }
 
     /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state on the way.
-    pub fn image(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<ImageOutput> {
+    pub async fn image(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<ImageOutput> {
         let batch = pixel_values.dims()[0];
-        let vision = self.vision_model.forward(pixel_values, interpolate_pos_encoding, output_hidden_states)?;
+        let vision = self.vision_model.forward(pixel_values, interpolate_pos_encoding, output_hidden_states).await?;
         let [_, queries, width] = self.query_tokens.dims();
         let query_embeds = self.query_tokens.clone().expand([batch, queries, width]);
-        let qformer = self.qformer.forward(&query_embeds, &vision.last_hidden_state, output_hidden_states)?;
+        let qformer = self.qformer.forward(&query_embeds, &vision.last_hidden_state, output_hidden_states).await?;
         let rows = qformer.last_hidden_state.clone().reshape([batch * queries, width]);
         let projected = self.language_projection.forward(&rows)?;
         let language_projection = projected.reshape([batch, queries, self.language_model.hidden_size()]);
@@ -66,8 +66,8 @@ impl Blip2Model {
     }
 
     /// HF `Blip2ForConditionalGeneration.get_image_features`: [B, Q, width of the language model].
-    pub fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
-        Ok(self.image(pixel_values, interpolate_pos_encoding, false)?.language_projection)
+    pub async fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
+        Ok(self.image(pixel_values, interpolate_pos_encoding, false).await?.language_projection)
     }
 
     /// Embeds input_ids [B, S] and puts image features [images, Q, width] where they hold `image_token_index`, in order.
@@ -108,7 +108,7 @@ impl Blip2Model {
     }
 
     /// Logits of every position. HF `forward`; attention_mask [B, S].
-    pub fn forward(
+    pub async fn forward(
         &self,
         device: &Device,
         input_ids: &[Vec<u32>],
@@ -116,17 +116,17 @@ impl Blip2Model {
         image_features: &Tensor<3>,
     ) -> Result<ForwardOutput> {
         let inputs_embeds = self.merge(device, input_ids, image_features)?;
-        self.language(device, &inputs_embeds, attention_mask)
+        self.language(device, &inputs_embeds, attention_mask).await
     }
 
     /// The language model alone on text. HF `Blip2Model.get_text_features`.
-    pub fn get_text_features(&self, device: &Device, input_ids: &[Vec<u32>], attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
+    pub async fn get_text_features(&self, device: &Device, input_ids: &[Vec<u32>], attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
         let inputs_embeds = self.language_model.embed(&ids_tensor(device, &input_ids.concat()))?;
-        self.language(device, &inputs_embeds, attention_mask)
+        self.language(device, &inputs_embeds, attention_mask).await
     }
 
-    fn language(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
-        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask)?;
+    async fn language(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
+        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask).await?;
         let (rows, n) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
         let logits = language_model.logits.clone().reshape([rows, n, self.language_model.vocab_size()]);
         Ok(ForwardOutput { logits, language_model })

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::layers::{LayerNorm, Linear, Mlp};
 use crate::models::config::Blip2QFormerConfig;
 use crate::ops::{Heads, Rows, attention};
+use crate::pace::Pace;
 use crate::weights::Weights;
 
 pub struct QFormerOutput {
@@ -42,6 +43,7 @@ impl Blip2QFormerModel {
         encoder_hidden_states: &Tensor<3>,
         output_hidden_states: bool,
     ) -> Result<QFormerOutput> {
+        let mut pace = Pace::default();
         let [batch, positions, width] = query_embeds.dims();
         let [images, patches, encoder_width] = encoder_hidden_states.dims();
         if images != batch {
@@ -56,6 +58,7 @@ impl Blip2QFormerModel {
                 hidden_states.push(x.clone().reshape(shape));
             }
             x = layer.forward(batch, &x, &image)?;
+            pace.breathe().await;
         }
         let last_hidden_state: Tensor<3> = x.reshape(shape);
         if output_hidden_states {

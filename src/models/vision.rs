@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::layers::{LayerNorm, Linear, Mlp};
 use crate::models::config::Blip2VisionConfig;
 use crate::ops::{Heads, Rows, attention};
+use crate::pace::Pace;
 use crate::weights::Weights;
 
 /// P is the count of patches; position 0 is the class token.
@@ -39,7 +40,13 @@ impl Blip2VisionModel {
 
     /// pixel_values [B, 3, H, W], normalised. Errors: input-invalid where H or W is under a patch, or where there are more
     /// patches than positions and `interpolate_pos_encoding` is off.
-    pub fn forward(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<VisionOutput> {
+    pub async fn forward(
+        &self,
+        pixel_values: &Tensor<4>,
+        interpolate_pos_encoding: bool,
+        output_hidden_states: bool,
+    ) -> Result<VisionOutput> {
+        let mut pace = Pace::default();
         let batch = pixel_values.dims()[0];
         let mut x = self.embeddings.forward(pixel_values, interpolate_pos_encoding)?;
         let [rows, width] = x.dims();
@@ -50,6 +57,7 @@ impl Blip2VisionModel {
                 hidden_states.push(x.clone().reshape(shape));
             }
             x = layer.forward(batch, &x)?;
+            pace.breathe().await;
         }
         if output_hidden_states {
             hidden_states.push(x.clone().reshape(shape));

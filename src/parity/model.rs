@@ -104,13 +104,13 @@ impl Fixture<'_> {
         if let Some(input_ids) = self.tensors.get("text_features.input_ids") {
             let input_ids = input_ids.ids("text_features.input_ids")?;
             let mask = ones(&input_ids);
-            let output = model.captioner.model.get_text_features(self.device, &input_ids, &mask)?;
+            let output = model.captioner.model.get_text_features(self.device, &input_ids, &mask).await?;
             values.insert("text_features.logits".into(), Values::Floats(read_floats(output.logits).await?));
         }
         let pictures: Vec<&str> = self.tensors.keys().filter_map(|name| name.strip_suffix(".vision.last_hidden_state")).collect();
         for prefix in pictures {
             let interpolate = prefix.starts_with("interp");
-            let output = model.captioner.model.image(&self.pixels(&format!("{prefix}.pixel_values"))?, interpolate, false)?;
+            let output = model.captioner.model.image(&self.pixels(&format!("{prefix}.pixel_values"))?, interpolate, false).await?;
             let name = format!("{prefix}.vision.last_hidden_state");
             values.insert(name, Values::Floats(read_floats(output.vision.last_hidden_state).await?));
         }
@@ -118,7 +118,7 @@ impl Fixture<'_> {
     }
 
     async fn observe_image(&self, model: &Blip2, values: &mut Observed) -> Result<()> {
-        let output = model.captioner.model.image(&self.pixels("pixel_values")?, false, true)?;
+        let output = model.captioner.model.image(&self.pixels("pixel_values")?, false, true).await?;
         let first = |state: burn_tensor::Tensor<3>| {
             let [_, positions, width] = state.dims();
             state.slice([0..1, 0..positions, 0..width])
@@ -147,9 +147,9 @@ impl Fixture<'_> {
         let tag = format!("forward_{side}.");
         let table = |name: &str| self.tensor(&format!("{tag}{name}"));
         let case = self.case(&format!("greedy_prompt_batch2_{side}"))?;
-        let features = model.captioner.get_image_features(&self.pixels_of(&case["images"])?, false)?;
+        let features = model.captioner.get_image_features(&self.pixels_of(&case["images"])?, false).await?;
         let (input_ids, mask) = (table("input_ids")?.ids("input_ids")?, table("attention_mask")?.ids("attention_mask")?);
-        let output = model.captioner.model.forward(self.device, &input_ids, &mask, &features)?;
+        let output = model.captioner.model.forward(self.device, &input_ids, &mask, &features).await?;
         let shape = output.logits.dims();
         let logits = read_floats(output.logits).await?;
         for (labels, loss) in [("labels", "loss"), ("short_labels", "short_labels_loss")] {
@@ -166,7 +166,7 @@ impl Fixture<'_> {
             values.insert(format!("{tag}lm.hidden_states.{place}.row0"), Values::Floats(row));
         }
         if table("no_attention_mask.logits").is_ok() {
-            let output = model.captioner.model.forward(self.device, &input_ids, &ones(&input_ids), &features)?;
+            let output = model.captioner.model.forward(self.device, &input_ids, &ones(&input_ids), &features).await?;
             values.insert(format!("{tag}no_attention_mask.logits"), Values::Floats(read_floats(output.logits).await?));
         }
         Ok(())
@@ -248,7 +248,7 @@ impl Fixture<'_> {
         let interpolate = case["interpolate"].as_bool().unwrap_or(false);
         let stored = format!("gen.{name}.pixel_values");
         let pixels = if self.tensors.contains_key(&stored) { self.pixels(&stored)? } else { self.pixels_of(&case["images"])? };
-        let features = model.captioner.get_image_features(&pixels, interpolate)?;
+        let features = model.captioner.get_image_features(&pixels, interpolate).await?;
         let config: GenerationConfig = match &case["kwargs"] {
             Value::Null => GenerationConfig::default(),
             kwargs => serde_json::from_value(kwargs.clone()).map_err(|error| Error::input("kwargs", error))?,

@@ -61,7 +61,7 @@ impl Blip2 {
         let started = pace::now();
         let pixels = self.processor.image_processor.preprocess(&[image])?;
         let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.captioner.device.burn);
-        let features = self.captioner.get_image_features(&pixels, false)?;
+        let features = self.captioner.get_image_features(&pixels, false).await?;
         pace::macrotask().await;
         Ok(ImageFeatures { features, encode_ms: pace::now() - started })
     }

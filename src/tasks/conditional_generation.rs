@@ -34,8 +34,8 @@ impl Blip2ForConditionalGeneration {
     }
 
     /// pixel_values [B, 3, H, W] → [B, Q, width of the language model]
-    pub fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
-        self.model.get_image_features(pixel_values, interpolate_pos_encoding)
+    pub async fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
+        self.model.get_image_features(pixel_values, interpolate_pos_encoding).await
     }
 
     /// Ids for each row of `image_features` [B, Q, width]. `on_step` gets each row's newest id and may end it.

@@ -69,20 +69,20 @@ impl LanguageModel {
     }
 
     /// The prompt: inputs_embeds [rows·n, width] → logits of its last position [rows, vocabulary].
-    pub fn prefill(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding) -> Result<Tensor<2>> {
+    pub async fn prefill(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding) -> Result<Tensor<2>> {
         let Self::Opt(model) = self;
-        model.prefill(inputs_embeds, decoding)
+        model.prefill(inputs_embeds, decoding).await
     }
 
     /// The current token of each row, from the device's state → logits [rows, vocabulary].
-    pub fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
+    pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
         let Self::Opt(model) = self;
-        model.step(decoding)
+        model.step(decoding).await
     }
 
     /// Every position at once: inputs_embeds [rows·n, width] → logits [rows·n, vocabulary].
-    pub fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
+    pub async fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
         let Self::Opt(model) = self;
-        model.forward(device, inputs_embeds, attention_mask)
+        model.forward(device, inputs_embeds, attention_mask).await
     }
 }

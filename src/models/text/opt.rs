@@ -9,6 +9,7 @@ use crate::layers::{Embedding, KvCache, LayerNorm, Linear, Mlp};
 use crate::models::config::OPTConfig;
 use crate::ops::embedding::Lookup;
 use crate::ops::{Heads, StepState};
+use crate::pace::Pace;
 use crate::weights::Weights;
 
 /// HF `OPTLearnedPositionalEmbedding.offset`: the position table starts two rows in.
@@ -93,8 +94,8 @@ impl OPTForCausalLM {
         Ok(Decoding { state, caches, prompt_positions })
     }
 
-    pub fn prefill(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding) -> Result<Tensor<2>> {
-        let x = self.prompt(inputs_embeds, decoding, &mut vec![])?;
+    pub async fn prefill(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding) -> Result<Tensor<2>> {
+        let x = self.prompt(inputs_embeds, decoding, &mut vec![]).await?;
         let [count, width] = x.dims();
         let rows = decoding.state.rows;
         let n = count / rows;
@@ -102,29 +103,29 @@ impl OPTForCausalLM {
         self.embed_tokens.as_head(&last)
     }
 
-    pub fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
+    pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
         let state = &decoding.state;
         let tokens = Lookup { ids: &state.buffer, offset: state.tokens_at(), count: state.rows, shift: 0, add: None };
         let x = self.embed_tokens.lookup(tokens)?;
         let x = self.project(&self.project_in, x)?;
         let lookup = Lookup { ids: &state.buffer, offset: state.positions_at(), count: state.rows, shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
-        let x = self.decode(x, decoding, &mut vec![])?;
+        let x = self.decode(x, decoding, &mut vec![]).await?;
         self.embed_tokens.as_head(&x)
     }
 
     /// Positions where the mask is 0 ask for position −1, as in HF's plain forward.
-    pub fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
+    pub async fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
         let positions = attention_mask.first().map_or(0, Vec::len);
         let mut decoding = self.decoding(device, attention_mask, positions, -1)?;
         let mut hidden_states = vec![];
-        let x = self.prompt(inputs_embeds, &mut decoding, &mut hidden_states)?;
+        let x = self.prompt(inputs_embeds, &mut decoding, &mut hidden_states).await?;
         let logits = self.embed_tokens.as_head(&x)?;
         hidden_states.push(x);
         Ok(LanguageOutput { logits, hidden_states })
     }
 
-    fn prompt(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
+    async fn prompt(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
         let ids = decoding.prompt_positions.clone();
         if inputs_embeds.dims()[0] != ids.dims()[0] {
             return Err(Error::input("attention_mask", format!("{} positions for {} embeddings", ids.dims()[0], inputs_embeds.dims()[0])));
@@ -132,14 +133,16 @@ impl OPTForCausalLM {
         let x = self.project(&self.project_in, inputs_embeds.clone())?;
         let lookup = Lookup { ids: &ids, offset: 0, count: ids.dims()[0], shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
-        self.decode(x, decoding, inputs)
+        self.decode(x, decoding, inputs).await
     }
 
     /// All layers over the newest positions; `inputs` collects what each layer was given.
-    fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
+    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
+        let mut pace = Pace::default();
         for (layer, cache) in self.layers.iter().zip(&mut decoding.caches) {
             inputs.push(x.clone());
             x = layer.forward(&x, &decoding.state, cache)?;
+            pace.breathe().await;
         }
         if let Some(norm) = &self.final_layer_norm {
             x = norm.forward(&x)?;
