@@ -9,6 +9,8 @@ const USAGE = `npm test -- [STEP…] [--quick] [--full]
   --quick  browser tests on build/site/ (without wasm-opt and minified code) instead of dist/
   --full   long suites whole: npm run test:full`;
 
+const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed });
+
 await main(async args => {
   const { rest, quick = false, full = false, help } = options(args, { quick: false, full: false, help: false }, USAGE);
   if (help) return say(USAGE);
@@ -29,5 +31,3 @@ await main(async args => {
   steps.missingDemo();
   return steps.runSteps(all, rest);
 });
-
-const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed });
