@@ -37,7 +37,7 @@ impl Blip2QFormerModel {
 
     /// query_embeds [B, Q, hidden], encoder_hidden_states [B, P, encoder_hidden_size]. Errors: input-invalid when the
     /// batches differ.
-    pub fn forward(
+    pub async fn forward(
         &self,
         query_embeds: &Tensor<3>,
         encoder_hidden_states: &Tensor<3>,
