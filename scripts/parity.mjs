@@ -132,11 +132,14 @@ async function runFixture(runner, tally, path, model) {
     return;
   }
   const before = tally.passed + tally.failed + tally.notYet;
-  const { error, adapter, dispatches } = await runner.run(path, model.dir, text => tally.line(fixture, text));
+  const failed = tally.failed;
+  const { error, adapter, dispatches, heard = [] } = await runner.run(path, model.dir, text => tally.line(fixture, text));
   if (adapter) tally.adapters.add(adapter);
   tally.dispatches += dispatches;
   if (error) tally.line(fixture, `FAIL run: ${error}`);
   else if (tally.passed + tally.failed + tally.notYet === before) tally.line(fixture, "FAIL run: no case was run");
+  // One cause is often told many times over: the first few are the ones to read.
+  if (tally.failed > failed) for (const text of heard.slice(0, 5)) say(`${tally.title} ${fixture}: console: ${text}`);
 }
 
 /** The names of a fixture's cases, without running any: entries of expected.json's lists, and the tensors of expected.safetensors. */
@@ -215,33 +218,36 @@ async function browserRunner(found, target, quant, fixtures, models) {
   };
 }
 
-/** Opens the parity page and waits for its end. Returns what it ended with: { adapter, dispatches, error }. */
+/**
+ * Opens the parity page and waits for its end. Returns what it ended with, { adapter, dispatches, error }, and `heard`: what else the console said
+ * (the browser tells there, and nowhere else, what it finds wrong with a shader).
+ */
 export async function onPage(browser, address, onLine) {
   const page = await browser.newPage();
+  const heard = new Set();
   try {
-    return await new Promise(done => {
+    const outcome = await new Promise(done => {
       let clock;
       const end = error => done({ adapter: "", dispatches: 0, error });
       const wind = () => {
         clearTimeout(clock);
         clock = setTimeout(() => end(`no word for ${SILENCE / 60_000} minutes`), SILENCE);
       };
-      const console = [];
       page.on("console", message => {
         wind();
         const [, kind, text] = /^parity (line|end) (.*)$/s.exec(message.text()) ?? [];
         if (kind === "line") onLine(text);
         else if (kind === "end") {
           clearTimeout(clock);
-          const outcome = JSON.parse(text);
-          done(outcome.error && console.length > 0 ? { ...outcome, error: [outcome.error, ...console].join("\n") } : outcome);
-        } else if (message.type() === "error") console.push(message.text());
+          done(JSON.parse(text));
+        } else if (["error", "warning"].includes(message.type())) heard.add(message.text());
       });
       page.on("crash", () => end("the page crashed"));
       page.on("pageerror", error => end(String(error)));
       wind();
       page.goto(address).catch(error => end(String(error)));
     });
+    return { ...outcome, heard: [...heard] };
   } finally {
     await page.close().catch(() => {});
   }

@@ -30,12 +30,31 @@ async function run(task: Task): Promise<Outcome> {
   }
 }
 
+/** What a browser finds wrong with a shader it tells to nobody but who asks: so every shader is asked about, and the text of a wrong one is shown. */
+function listenToShaders(): void {
+  const make = GPUDevice.prototype.createShaderModule;
+  const told = new Set<string>();
+  GPUDevice.prototype.createShaderModule = function (descriptor) {
+    const shader = make.call(this, descriptor);
+    void shader.getCompilationInfo().then(({ messages }) => {
+      for (const { type, message, lineNum } of messages) {
+        const line = descriptor.code.split("\n")[lineNum - 1]?.trim() ?? "";
+        const text = `shader ${type}: ${message}: ${line}`;
+        if (type === "error" && !told.has(text)) say(text);
+        told.add(text);
+      }
+    });
+    return shader;
+  };
+}
+
 async function start(device: Task["device"]): Promise<CpuRuntime | WebgpuRuntime> {
   const wasm = new URL(`./wasm/blip2_${device}_bg.wasm`, import.meta.url);
   if (device === "cpu") {
     await initCpu({ module_or_path: wasm });
     return CpuRuntime.create({ storage: "memory" });
   }
+  listenToShaders();
   await initWebgpu({ module_or_path: wasm });
   return WebgpuRuntime.create({ storage: "memory" });
 }
