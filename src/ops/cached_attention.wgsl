@@ -25,5 +25,5 @@ fn value(at: u32) -> f32 { return v[at]; }
 fn masked(asked: Query, j: u32, score: f32) -> f32 {
     let attended = state[4u + 3u * rows() + asked.batch * capacity() + j] != 0;
     let past = j <= u32(state[0]) + asked.index;
-    return select(-3.4028235e38, score, attended && past);
+    return select(-3.4028234663852886e38, score, attended && past);
 }

@@ -32,7 +32,7 @@ fn main(
     for (var d = lane; d < HEAD_DIM; d += 64u) { query_row[d] = q[from_q + d] * score_scale(); }
     workgroupBarrier();
 
-    var highest = -3.4028235e38;
+    var highest = -3.4028234663852886e38;
     var total = 0.0;
     var sums: array<f32, PLACES>;
     // What is read from a buffer is not uniform to WGSL, and a loop around a barrier has to be.
@@ -40,7 +40,7 @@ fn main(
     let keys = workgroupUniformLoad(&key_count);
     for (var first = 0u; first < keys; first += 64u) {
         let j = first + lane;
-        var score = -3.4028235e38;
+        var score = -3.4028234663852886e38;
         if (j < keys) {
             let from_k = key_at(asked, j);
             var product = 0.0;
