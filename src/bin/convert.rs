@@ -79,9 +79,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     options.licence.clone_from(&arguments.licence);
     options.force = arguments.force;
     let mut bar = Bar(indicatif::ProgressBar::new(0));
-    let summary = convert(&arguments.src, &arguments.dst, &options, &mut bar)?;
+    let result = convert(&arguments.src, &arguments.dst, &options, &mut bar);
     bar.0.finish_and_clear();
-    println!("{summary}");
+    println!("{}", result?);
     Ok(())
 }
 

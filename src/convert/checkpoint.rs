@@ -13,6 +13,7 @@ use crate::weights::{Plan, Request};
 
 pub(super) struct Checkpoint {
     files: Vec<FileReader>,
+    names: Vec<String>,
     /// Which file holds a tensor.
     places: BTreeMap<String, usize>,
 }
@@ -22,16 +23,17 @@ impl Checkpoint {
     pub fn open(src: &Path) -> Result<Self> {
         let mut files = vec![];
         let mut places = BTreeMap::new();
-        for name in file_names(src)? {
-            let file = FileReader::open(&src.join(&name))?;
+        let names = file_names(src)?;
+        for name in &names {
+            let file = FileReader::open(&src.join(name))?;
             for key in file.tensors().keys() {
                 if places.insert(key.clone(), files.len()).is_some() {
-                    return Err(Error::WeightInvalid { file: name, key: key.clone(), reason: "is in another file too".into() });
+                    return Err(Error::WeightInvalid { file: name.clone(), key: key.clone(), reason: "is in another file too".into() });
                 }
             }
             files.push(file);
         }
-        Ok(Self { files, places })
+        Ok(Self { files, names, places })
     }
 
     /// Everything that the model needs is there in its shape; what it does not need is returned if it is known to be of no
@@ -65,6 +67,11 @@ impl Checkpoint {
         info.map_or(0, |info| info.bytes.end - info.bytes.start)
     }
 
+    /// The name of the file that holds a tensor.
+    pub fn file(&self, key: &str) -> &str {
+        self.places.get(key).map_or("", |file| &self.names[*file])
+    }
+
     pub fn read(&mut self, key: &str, elements: Range<usize>) -> Result<Vec<f32>> {
         let file = self.places.get(key).ok_or_else(|| Error::WeightMissing { key: key.into() })?;
         self.files[*file].read_f32(key, elements)
@@ -82,10 +89,16 @@ fn file_names(src: &Path) -> Result<Vec<String>> {
         return Ok(vec![SINGLE.into()]);
     }
     let path = src.join(INDEX_FILE);
-    let bytes = std::fs::read(&path).map_err(|_| Error::file(src, format!("holds neither {SINGLE} nor {INDEX_FILE}")))?;
+    if !path.is_file() {
+        return Err(Error::file(src, format!("holds neither {SINGLE} nor {INDEX_FILE}")));
+    }
+    let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
     let index: Value = serde_json::from_slice(&bytes).map_err(|error| Error::config(INDEX_FILE, error))?;
     let map = index["weight_map"].as_object().ok_or_else(|| Error::config(INDEX_FILE, "has no weight_map"))?;
-    let mut names: Vec<String> = map.values().filter_map(Value::as_str).map(str::to_string).collect();
+    let name_of = |(key, name): (&String, &Value)| {
+        name.as_str().map(str::to_string).ok_or_else(|| Error::config(INDEX_FILE, format!("the file of {key} is no name")))
+    };
+    let mut names = map.iter().map(name_of).collect::<Result<Vec<_>>>()?;
     names.sort();
     names.dedup();
     match names.iter().find(|name| !is_plain_name(name)) {

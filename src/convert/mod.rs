@@ -2,15 +2,17 @@
 //! no names of its own. Tensors are read, quantized and written by blocks of rows: memory stays near two shards.
 
 mod checkpoint;
+mod folder;
 mod shards;
 mod summary;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::convert::checkpoint::Checkpoint;
+use crate::convert::folder::Unfinished;
 use crate::convert::shards::ShardWriter;
 use crate::error::{Error, Result};
 use crate::models;
@@ -44,6 +46,7 @@ pub struct Options {
     pub licence: Option<String>,
     /// Replace a folder that is there.
     pub force: bool,
+    /// What a shard may have, its header included; only one that holds a single row may have more.
     pub shard_bytes: usize,
 }
 
@@ -74,17 +77,14 @@ impl Progress for () {
 /// Writes `dst` whole or not at all. Errors: file, config-invalid, model-unsupported, weight-missing, weight-shape,
 /// weight-invalid.
 pub fn convert(src: &Path, dst: &Path, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
-    if !options.force && dst.exists() {
-        return Err(Error::file(dst, "is there already; --force replaces it"));
-    }
+    folder::check(src, dst, options.force)?;
     let config_path = src.join("config.json");
     let config = std::fs::read(&config_path).map_err(|error| Error::file(&config_path, error))?;
     let plan = models::plan(&config)?;
     let mut checkpoint = Checkpoint::open(src)?;
     let ignored = checkpoint.check(&plan)?;
     let folder = Unfinished::beside(dst)?;
-    let result = write(src, folder.path(), &plan, &mut checkpoint, options, progress);
-    let mut summary = result?;
+    let mut summary = write(src, folder.path(), &plan, &mut checkpoint, options, progress)?;
     summary.ignored = ignored;
     folder.finish(dst)?;
     Ok(summary)
@@ -152,43 +152,4 @@ fn keep_files(src: &Path, folder: &Path, index: &mut Index) -> Result<()> {
 
 fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A folder under a name of its own until it is whole; dropped before, it leaves nothing.
-struct Unfinished(Option<PathBuf>);
-
-impl Unfinished {
-    fn beside(dst: &Path) -> Result<Self> {
-        let name = dst.file_name().ok_or_else(|| Error::file(dst, "is no name for a folder"))?.to_string_lossy();
-        let path = dst.with_file_name(format!(".{name}.{}.unfinished", std::process::id()));
-        std::fs::create_dir_all(&path).map_err(|error| Error::file(&path, error))?;
-        Ok(Self(Some(path)))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.as_deref().unwrap_or(Path::new("."))
-    }
-
-    fn finish(mut self, dst: &Path) -> Result<()> {
-        let Some(path) = self.0.take() else { return Ok(()) };
-        let old = path.with_extension("replaced");
-        let replaces = dst.exists();
-        if replaces {
-            std::fs::rename(dst, &old).map_err(|error| Error::file(dst, error))?;
-        }
-        std::fs::rename(&path, dst).map_err(|error| Error::file(dst, error))?;
-        if replaces {
-            std::fs::remove_dir_all(&old).map_err(|error| Error::file(&old, error))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // Nothing can be done about a folder that does not go; the error that brought us here is the one to report.
-            let _ = std::fs::remove_dir_all(path);
-        }
-    }
 }

@@ -17,6 +17,14 @@ use crate::weights::shard::scales_key;
 /// Floats that are worked on at once.
 const BLOCK_FLOATS: usize = 1 << 20;
 
+/// More than the length, the metadata and the padding of a header take.
+const HEADER_BYTES: usize = 64;
+
+/// More than one tensor takes in a header: its key, the names of the fields, and every number at its longest.
+fn entry_header_bytes(key: &str, dimensions: usize) -> usize {
+    key.len() + 96 + 21 * dimensions
+}
+
 struct Entry {
     key: String,
     dtype: Dtype,
@@ -50,13 +58,15 @@ impl<'a> ShardWriter<'a> {
     ) -> Result<()> {
         let (rows, columns) = crate::weights::rows_and_columns(shape);
         let row_bytes = disk_bytes(quant, columns);
-        let rows_per_part = (self.shard_bytes / row_bytes).clamp(1, rows);
+        // The longest key of a part, and of its scales.
+        let header = 2 * entry_header_bytes(&format!("{key}.rows.{rows}."), shape.len().max(2));
+        let rows_per_part = (self.shard_bytes.saturating_sub(HEADER_BYTES + header) / row_bytes).clamp(1, rows);
         self.index.tensors.insert(key.into(), TensorEntry { shape: shape.to_vec(), quant, parts: vec![] });
         summary.tensors += 1;
         for (place, first) in (0..rows).step_by(rows_per_part).enumerate() {
             let end = rows.min(first + rows_per_part);
             let bytes = (end - first) * row_bytes;
-            if self.entries.iter().map(|entry| entry.data.len()).sum::<usize>() + bytes > self.shard_bytes {
+            if self.bytes() + header + bytes > self.shard_bytes {
                 self.flush()?;
             }
             let part_key = if rows_per_part == rows { key.to_string() } else { format!("{key}.rows.{place}") };
@@ -73,6 +83,12 @@ impl<'a> ShardWriter<'a> {
             summary.bytes += bytes as u64;
         }
         Ok(())
+    }
+
+    /// What the entries would be at most as a file.
+    fn bytes(&self) -> usize {
+        let entry_bytes = |entry: &Entry| entry.data.len() + entry_header_bytes(&entry.key, entry.shape.len());
+        HEADER_BYTES + self.entries.iter().map(entry_bytes).sum::<usize>()
     }
 
     pub fn finish(mut self) -> Result<()> {
@@ -141,7 +157,7 @@ fn part(
                 let halves: Vec<f16> = values.iter().map(|value| f16::from_f32(*value)).collect();
                 if let Some(place) = halves.iter().position(|half| !half.is_finite()) {
                     let reason = format!("{} at {} is too large for f16", values[place], first * columns + place);
-                    return Err(Error::WeightInvalid { file: String::new(), key: key.into(), reason });
+                    return Err(Error::WeightInvalid { file: checkpoint.file(key).into(), key: key.into(), reason });
                 }
                 values.iter().zip(&halves).for_each(|(value, half)| summary.error(*value, half.to_f32()));
                 data.extend(halves.iter().flat_map(|half| half.to_le_bytes()));
