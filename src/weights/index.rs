@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::weights::load::rows_and_columns;
 use crate::weights::quant::{Quant, words_per_row};
+use crate::weights::shard::scales_key;
 
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// Version of the folder's format.
@@ -171,7 +172,7 @@ impl Index {
     pub fn device_bytes(&self) -> u64 {
         let bytes = |tensor: &TensorEntry| {
             let (rows, columns) = rows_and_columns(&tensor.shape);
-            (rows * words_per_row(tensor.quant, columns) * 4) as u64
+            rows as u64 * words_per_row(tensor.quant, columns) as u64 * 4
         };
         self.tensors.values().map(bytes).sum()
     }
@@ -210,7 +211,13 @@ impl Index {
         if elements.is_none() || tensor.shape.contains(&0) || tensor.shape.len() > 8 {
             return Err(invalid(format!("{name}: shape {:?}", tensor.shape)));
         }
+        // A row that a shard cannot hold; behind this, columns and their words are far from where 32 bits end.
+        let columns = tensor.shape.iter().skip(1).map(|size| *size as u64).product::<u64>();
+        if columns > 2 * MAX_SHARD_BYTES || words_per_row(tensor.quant, columns as usize) as u64 * 4 > MAX_SHARD_BYTES {
+            return Err(invalid(format!("{name}: a row of shape {:?} is larger than a shard", tensor.shape)));
+        }
         let (rows, _) = rows_and_columns(&tensor.shape);
+        let quantized = matches!(tensor.quant, Quant::Q8 | Quant::Q4);
         let mut next = 0;
         for part in &tensor.parts {
             let [first, end] = part.rows;
@@ -225,6 +232,10 @@ impl Index {
             }
             if self.weight_map.get(&part.key) != Some(&part.file) {
                 return Err(invalid(format!("{name}: weight_map does not have {} in {}", part.key, part.file)));
+            }
+            let scales = scales_key(&part.key);
+            if quantized && self.weight_map.get(&scales) != Some(&part.file) {
+                return Err(invalid(format!("{name}: weight_map does not have {scales} in {}", part.file)));
             }
         }
         if next == rows { Ok(()) } else { Err(invalid(format!("{name}: {next} of {rows} rows"))) }
@@ -264,7 +275,10 @@ mod tests {
         Index {
             format: FORMAT,
             metadata: Metadata { total_size: 100 },
-            weight_map: parts.iter().map(|part| (part.key.clone(), part.file.clone())).collect(),
+            weight_map: parts
+                .iter()
+                .flat_map(|part| [part.key.clone(), scales_key(&part.key)].map(|key| (key, part.file.clone())))
+                .collect(),
             tensors: [("x.weight".into(), TensorEntry { shape: vec![3, 40], quant: Quant::Q8, parts })].into(),
             files: [("model-a.safetensors".into(), file(Some(Stage::Vision))), ("config.json".into(), file(None))].into(),
             ui: Ui::default(),
@@ -300,7 +314,9 @@ mod tests {
         assert!(lie(&|index| index.tensors.get_mut("x.weight").unwrap().parts[1].rows = [1, 3]).contains("x.weight"));
         assert!(lie(&|index| index.tensors.get_mut("x.weight").unwrap().shape = vec![4, 40]).contains("3 of 4 rows"));
         assert!(lie(&|index| index.tensors.get_mut("x.weight").unwrap().shape = vec![usize::MAX, 40]).contains("shape"));
+        assert!(lie(&|index| index.tensors.get_mut("x.weight").unwrap().shape = vec![3, 1 << 15, 1 << 16]).contains("row of shape"));
         assert!(lie(&|index| index.weight_map.clear()).contains("weight_map"));
+        assert!(lie(&|index| drop(index.weight_map.remove("x.scales.rows.1"))).contains("x.scales.rows.1"));
         assert!(lie(&|index| index.files.get_mut("config.json").unwrap().sha256 = "xyz".into()).contains("config.json"));
         assert!(lie(&|index| index.files.get_mut("model-a.safetensors").unwrap().bytes = 1 << 40).contains("model-a"));
     }

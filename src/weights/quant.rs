@@ -74,7 +74,7 @@ pub fn quantize(quant: Quant, columns: usize, values: &[f32]) -> Packed {
     let rows = values.len() / columns.max(1);
     let per_block = if quant == Quant::Q4 { 4 } else { 8 };
     let mut packed = Packed { words: Vec::with_capacity(rows * blocks * per_block), scales: Vec::with_capacity(rows * blocks) };
-    for row in values.chunks_exact(columns) {
+    for row in values.chunks_exact(columns.max(1)) {
         for block in row.chunks(BLOCK) {
             let mut padded = [0.0; BLOCK];
             padded[..block.len()].copy_from_slice(block);
@@ -87,9 +87,13 @@ pub fn quantize(quant: Quant, columns: usize, values: &[f32]) -> Packed {
     packed
 }
 
-/// The nearest f16 that can be divided by; 0 where the block has nothing to say.
+/// The nearest f16; 0 where the block is nothing. Below f16's normal range steps are coarse: there the next larger one is
+/// taken, so that the largest weight is not cut off.
 fn scale_of(scale: f32) -> half::f16 {
-    half::f16::from_f32(scale.clamp(-65504.0, 65504.0))
+    let nearest = half::f16::from_f32(scale.clamp(-65504.0, 65504.0));
+    let is_small = nearest.to_f32().abs() < half::f16::MIN_POSITIVE.to_f32();
+    let up = is_small && nearest.to_f32().abs() < scale.abs();
+    half::f16::from_bits(nearest.to_bits() + u16::from(up))
 }
 
 fn nearest(value: f32, scale: half::f16, lowest: f32, highest: f32) -> f32 {
@@ -126,7 +130,7 @@ pub fn pack_rows(quant: Quant, columns: usize, words: &[u32], scales: &[u16]) ->
     let blocks = columns.div_ceil(BLOCK);
     let per_row = blocks * if quant == Quant::Q4 { 4 } else { 8 };
     let mut packed = Vec::with_capacity(words.len() + scales.len().div_ceil(2));
-    for (words, scales) in words.chunks_exact(per_row).zip(scales.chunks_exact(blocks)) {
+    for (words, scales) in words.chunks_exact(per_row.max(1)).zip(scales.chunks_exact(blocks.max(1))) {
         packed.extend_from_slice(words);
         packed.extend(pairs(scales));
     }
@@ -135,7 +139,7 @@ pub fn pack_rows(quant: Quant, columns: usize, words: &[u32], scales: &[u16]) ->
 
 /// Rows of f16 → the kernels' layout.
 pub fn pack_f16(columns: usize, halves: &[u16]) -> Vec<u32> {
-    halves.chunks_exact(columns).flat_map(pairs).collect()
+    halves.chunks_exact(columns.max(1)).flat_map(pairs).collect()
 }
 
 fn pairs(halves: &[u16]) -> impl Iterator<Item = u32> {
@@ -216,6 +220,33 @@ mod tests {
         assert_eq!(packed.words[9..16], [0; 7]);
         let packed = quantize(Quant::Q4, 33, &[1.0; 33]);
         assert_eq!(packed.words[5..8], [0x8888_8888; 3]);
+    }
+
+    #[test]
+    fn tiny_weights_are_not_cut_off_and_huge_ones_stay_finite() {
+        for (quant, steps) in [(Quant::Q8, 127.0f32), (Quant::Q4, 7.0)] {
+            for largest in [1e-8f32, 1e-6, 3e-5, 1e-4, 5e-3, 1e9, f32::MAX] {
+                let values: Vec<f32> = (0..32).map(|i| largest * (i as f32 / 15.5 - 1.0)).collect();
+                let packed = quantize(quant, 32, &values);
+                let scale = half::f16::from_bits(packed.scales[0]).to_f32().abs();
+                assert!(scale.is_finite() && scale > 0.0, "{quant} {largest}");
+                let mut back = [0.0; 32];
+                unpack_row(quant, 32, &pack_rows(quant, 32, &packed.words, &packed.scales), &mut back);
+                assert!(back.iter().all(|x| x.is_finite()));
+                if largest / steps < 65504.0 {
+                    // In q4 the seventh step of the shorter side may stand for the eighth.
+                    let bound = scale * if quant == Quant::Q4 { 1.01 } else { 0.51 };
+                    assert!(values.iter().zip(back).all(|(x, y)| (x - y).abs() <= bound), "{quant} {largest}: {back:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_without_columns_are_nothing() {
+        assert_eq!(quantize(Quant::Q8, 0, &[]).words, []);
+        assert_eq!(pack_rows(Quant::Q4, 0, &[], &[]), []);
+        assert_eq!(pack_f16(0, &[]), []);
     }
 
     #[test]

@@ -11,9 +11,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::error::{Error, Result};
-
-/// The crate's own limit for headers.
-const MAX_HEADER: u64 = 100_000_000;
+use crate::weights::shard::{MAX_HEADER, refuse_duplicates};
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorInfo {
@@ -44,15 +42,17 @@ impl FileReader {
         }
         let mut json = vec![0; header as usize];
         file.read_exact(&mut json).map_err(|error| Error::file(path, error))?;
+        refuse_duplicates(&json).map_err(|reason| invalid("", reason))?;
         // Reading it checks that offsets follow one another and agree with dtypes and shapes.
         let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| invalid("", error.to_string()))?;
+        let data = metadata.data_len() as u64;
+        if data != length - header - 8 {
+            return Err(invalid("", format!("the header names {data} bytes of tensors, the file has {}", length - header - 8)));
+        }
         let mut tensors = BTreeMap::new();
         for (key, info) in metadata.tensors() {
             let start = 8 + header + info.data_offsets.0 as u64;
             let end = 8 + header + info.data_offsets.1 as u64;
-            if end > length {
-                return Err(invalid(&key, format!("ends at byte {end}, the file at {length}")));
-            }
             tensors.insert(key, TensorInfo { dtype: info.dtype, shape: info.shape.clone(), bytes: start..end });
         }
         Ok(Self { name, file, tensors })
@@ -91,5 +91,63 @@ impl FileReader {
             Some(place) => Err(invalid(format!("element {} is {}", elements.start + place, values[place]))),
             None => Ok(values),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(name: &str, header: &str, data: &[u8]) -> Result<FileReader> {
+        raw(name, &[&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat())
+    }
+
+    fn raw(name: &str, bytes: &[u8]) -> Result<FileReader> {
+        let path = std::env::temp_dir().join(format!("blip2-web-{}-{name}.safetensors", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        let reader = FileReader::open(&path);
+        std::fs::remove_file(&path).unwrap();
+        reader
+    }
+
+    fn reason(reader: Result<FileReader>) -> String {
+        match reader {
+            Err(error @ Error::WeightInvalid { .. }) => error.to_string(),
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("it was taken"),
+        }
+    }
+
+    #[test]
+    fn ranges_of_every_dtype_are_read() {
+        let header = r#"{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},
+            "b":{"dtype":"BF16","shape":[2],"data_offsets":[12,16]},"c":{"dtype":"F16","shape":[2],"data_offsets":[16,20]}}"#;
+        let mut data: Vec<u8> = [1.0f32, -2.5, f32::NAN].iter().flat_map(|x| x.to_le_bytes()).collect();
+        data.extend([3.0, -0.5].iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()));
+        data.extend([0.25, 7.0].iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()));
+        let mut reader = open("ranges", header, &data).unwrap();
+        assert_eq!(reader.tensors().len(), 3);
+        assert_eq!(reader.read_f32("a", 1..2), Ok(vec![-2.5]));
+        assert_eq!(reader.read_f32("b", 0..2), Ok(vec![3.0, -0.5]));
+        assert_eq!(reader.read_f32("c", 1..2), Ok(vec![7.0]));
+        assert_eq!(reader.read_f32("a", 1..3).unwrap_err().code(), "weight-invalid");
+        assert_eq!(reader.read_f32("b", 1..3).unwrap_err().code(), "weight-invalid");
+        assert_eq!(reader.read_f32("d", 0..1).unwrap_err().code(), "weight-missing");
+    }
+
+    #[test]
+    fn headers_that_lie_are_refused() {
+        let tensor =
+            |name: &str, first: usize, end: usize| format!(r#""{name}":{{"dtype":"F16","shape":[2],"data_offsets":[{first},{end}]}}"#);
+        assert!(reason(raw("short", &[1, 2, 3])).contains("3 bytes"));
+        assert!(reason(raw("long", &u64::MAX.to_le_bytes())).contains("claims"));
+        assert!(reason(open("end", &format!("{{{}}}", tensor("a", 0, 4)), &[0; 3])).contains("names 4 bytes"));
+        assert!(reason(open("more", &format!("{{{}}}", tensor("a", 0, 4)), &[0; 5])).contains("has 5"));
+        assert!(reason(open("twice", &format!("{{{},{}}}", tensor("a", 0, 4), tensor("a", 0, 4)), &[0; 4])).contains("a is there twice"));
+        reason(open("overlap", &format!("{{{},{}}}", tensor("a", 0, 4), tensor("b", 2, 6)), &[0; 6]));
+        reason(open("shape", &format!("{{{}}}", tensor("a", 0, 6)), &[0; 6]));
+        reason(open("json", "{", &[]));
+        let huge = r#"{"a":{"dtype":"F32","shape":[18446744073709551615,4],"data_offsets":[0,4]}}"#;
+        reason(open("huge", huge, &[0; 4]));
     }
 }
