@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes what can be derived: samples/index.json, samples/NOTICE.md and the figures between the marks of MODEL_CARD.md.
+"""Writes what can be derived: samples/NOTICE.md and the figures between the marks of MODEL_CARD.md.
 
     python card.py [--check]        --check writes nothing and fails where something is stale
 
@@ -54,11 +54,6 @@ def read(path):
 
 def percent(share):
     return f"{100 * share:.0f} %"
-
-
-def samples_index(samples):
-    rows = [{"file": row["file"], "alt": f"drawing: {row['caption']}"} for row in samples]
-    return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
 
 
 def notice(samples):
@@ -167,7 +162,6 @@ def card(text, block):
 def main(check):
     samples = read(SAMPLES / "expected.json")
     made = {
-        SAMPLES / "index.json": samples_index(samples),
         SAMPLES / "NOTICE.md": notice(samples),
         CARD: card(CARD.read_text(), figures()),
     }

@@ -30,7 +30,7 @@ from transformers import Blip2Config, Blip2ForConditionalGeneration, Blip2Proces
 INDEX = "model.safetensors.index.json"
 SAMPLES = Path(__file__).resolve().parent / "samples"
 BLOCK = 32  # weights that share a scale
-MAX_NEW_TOKENS = 30  # as the page asks for
+MAX_NEW_TOKENS = 30  # room for every caption that data.py can make of two things
 
 
 def sha256(path):

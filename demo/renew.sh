@@ -43,7 +43,8 @@ fi
 new=$demo/model.new
 rm -rf "$new"
 cd "$root"
-npm run --silent convert -- "$hf" "$new" --quant q8 --ui "$demo/ui.json"
+npm run --silent convert -- "$hf" "$new" --quant q8 --ui "$demo/ui.json" \
+  --source "blip2-web demo captioner, trained from scratch (demo/MODEL_CARD.md)" --licence "MIT OR Apache-2.0; see the model card for what it learned from"
 rm -rf "$demo/model"
 mv "$new" "$demo/model"
 "$python" "$demo/expected.py" "$demo/model" "$demo/samples/expected.q8.json"
