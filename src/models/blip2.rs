@@ -91,7 +91,7 @@ impl Blip2Model {
         // takes the k-th run of `embed_dim` floats.
         let flat = image_features.clone().reshape([images * queries * width]);
         let taken = images * queries;
-        let features = flat.slice([0..taken * embed_dim]).reshape([taken, embed_dim]);
+        let features = flat.slice(0..taken * embed_dim).reshape([taken, embed_dim]);
         let mut next = rows;
         let order: Vec<i32> = places
             .iter()

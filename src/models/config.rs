@@ -210,7 +210,9 @@ impl Blip2Config {
     fn validate(&self) -> Result<()> {
         let heads = |name: &str, width: usize, heads: usize| match heads {
             0 => Err(Error::config(FILE, format!("{name}: no attention heads"))),
-            heads if width % heads != 0 => Err(Error::config(FILE, format!("{name}: {width} is not a multiple of {heads} heads"))),
+            heads if !width.is_multiple_of(heads) => {
+                Err(Error::config(FILE, format!("{name}: {width} is not a multiple of {heads} heads")))
+            }
             _ => Ok(()),
         };
         let bounded = |name: &str, sizes: &[usize]| match sizes.iter().find(|size| !(1..=1 << 24).contains(*size)) {

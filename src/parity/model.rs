@@ -262,7 +262,7 @@ impl Fixture<'_> {
                 if case["inputs_embeds_only"].as_bool().unwrap_or(false) {
                     let flat = ids_tensor(self.device, &encoded.input_ids.concat());
                     let inputs_embeds = model.captioner.model.language_model.embed(&flat)?;
-                    GenerateInputs::Embeds { inputs_embeds, attention_mask: encoded.attention_mask }
+                    GenerateInputs::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask: encoded.attention_mask }
                 } else {
                     GenerateInputs::Ids { input_ids: encoded.input_ids, attention_mask: Some(encoded.attention_mask) }
                 }

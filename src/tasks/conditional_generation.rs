@@ -24,7 +24,7 @@ pub enum GenerateInputs {
     /// Ids with image tokens in them, and which of them are attended (all where `None`). [B, S]
     Ids { input_ids: Vec<Vec<u32>>, attention_mask: Option<Vec<Vec<u32>>> },
     /// Embeddings [B·S, width]: image tokens are the positions that equal the image token's embedding, and only new ids come back.
-    Embeds { inputs_embeds: Tensor<2>, attention_mask: Vec<Vec<u32>> },
+    Embeds { inputs_embeds: Box<Tensor<2>>, attention_mask: Vec<Vec<u32>> },
 }
 
 impl Blip2ForConditionalGeneration {
@@ -70,7 +70,7 @@ impl Blip2ForConditionalGeneration {
             GenerateInputs::Ids { input_ids, attention_mask } => self.inputs_of_ids(image_features, input_ids, attention_mask),
             GenerateInputs::Embeds { inputs_embeds, attention_mask } => {
                 let places = self.image_places(&inputs_embeds, attention_mask.len()).await?;
-                let inputs_embeds = self.model.scatter(&self.device, inputs_embeds, &places, image_features)?;
+                let inputs_embeds = self.model.scatter(&self.device, *inputs_embeds, &places, image_features)?;
                 let prefix = vec![vec![]; attention_mask.len()];
                 Ok(Inputs { inputs_embeds, attention_mask, prefix })
             }
@@ -111,7 +111,7 @@ impl Blip2ForConditionalGeneration {
         let token = read_floats(self.model.language_model.embed(&image_token)?).await?;
         let count = inputs_embeds.dims()[0];
         let embeds = read_floats(inputs_embeds.clone()).await?;
-        if rows == 0 || count % rows != 0 {
+        if rows == 0 || !count.is_multiple_of(rows) {
             return Err(Error::input("attention_mask", format!("{rows} rows for {count} embeddings")));
         }
         let places: Vec<bool> = embeds.chunks_exact(token.len()).map(|row| row == token).collect();

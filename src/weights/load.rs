@@ -75,7 +75,7 @@ enum Entry {
         values: Vec<f32>,
         rows: usize,
     },
-    Tensor(Tensor<1>),
+    Tensor(Box<Tensor<1>>),
     Matrix {
         quant: Quant,
         chunks: Vec<Chunk>,
@@ -250,7 +250,7 @@ fn put_tensor(
         let values = std::mem::take(values);
         let length = values.len();
         let tensor = Tensor::from_data(TensorData::new(values, [length]), &device.burn);
-        entries.insert(key.into(), Entry::Tensor(tensor));
+        entries.insert(key.into(), Entry::Tensor(Box::new(tensor)));
     }
     Ok(())
 }

@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(index().validate(), Ok(()));
         let matrix = pushed(&quantized(3, 2)).unwrap().matrix("x.weight", &[3, 40]).unwrap();
         assert_eq!((matrix.quant, matrix.rows, matrix.columns, matrix.chunks.len()), (Quant::Q8, 3, 40, 1));
-        let words: Vec<i32> = matrix.chunks[0].words.to_data().to_vec().unwrap();
+        let words: Vec<i32> = matrix.chunks[0].words.to_data().try_to_vec().unwrap();
         let words: Vec<u32> = words.into_iter().map(|word| word as u32).collect();
         for words in words.chunks(words_per_row(Quant::Q8, 40)) {
             let mut back = [0.0; 40];
