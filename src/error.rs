@@ -33,7 +33,7 @@ pub enum Error {
     WeightMissing { key: String },
     #[error("weight {key} has shape {found:?}, expected {expected:?}")]
     WeightShape { key: String, expected: Vec<usize>, found: Vec<usize> },
-    #[error("{file}: {key}: {reason}")]
+    #[error("{file}: {}{reason}", if key.is_empty() { String::new() } else { format!("{key}: ") })]
     WeightInvalid { file: String, key: String, reason: String },
     #[error("{file}: expected SHA-256 {expected}, found {found}")]
     ChecksumMismatch { file: String, expected: String, found: String },

@@ -191,10 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_back_is_within_half_a_step() {
+    fn what_comes_back_is_within_its_step() {
         for columns in [1, 31, 32, 33, 40, 95] {
             let values = [row(columns), row(columns).iter().map(|x| x * -0.01).collect()].concat();
-            for (quant, steps) in [(Quant::Q8, 127.0), (Quant::Q4, 7.0)] {
+            // Half a step; in q4 the eighth step is missing on the shorter side.
+            for (quant, bound) in [(Quant::Q8, 0.52 / 127.0), (Quant::Q4, 1.02 / 8.0)] {
                 let packed = quantize(quant, columns, &values);
                 let words = pack_rows(quant, columns, &packed.words, &packed.scales);
                 let per_row = words_per_row(quant, columns);
@@ -205,7 +206,7 @@ mod tests {
                     for (block, back) in values.chunks(BLOCK).zip(back.chunks(BLOCK)) {
                         let largest = block.iter().fold(0.0f32, |most, x| most.max(x.abs()));
                         for (x, y) in block.iter().zip(back) {
-                            assert!((x - y).abs() <= largest / steps * 0.52, "{quant} {columns}: {x} became {y}, largest {largest}");
+                            assert!((x - y).abs() <= largest * bound, "{quant} {columns}: {x} became {y}, largest {largest}");
                         }
                     }
                 }

@@ -45,9 +45,11 @@ impl FileReader {
         refuse_duplicates(&json).map_err(|reason| invalid("", reason))?;
         // Reading it checks that offsets follow one another and agree with dtypes and shapes.
         let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| invalid("", error.to_string()))?;
-        let data = metadata.data_len() as u64;
-        if data != length - header - 8 {
-            return Err(invalid("", format!("the header names {data} bytes of tensors, the file has {}", length - header - 8)));
+        let (data, present) = (metadata.data_len() as u64, length - header - 8);
+        if data != present {
+            let cut = metadata.tensors().into_iter().find(|(_, info)| info.data_offsets.1 as u64 > present);
+            let key = cut.map(|(key, _)| key).unwrap_or_default();
+            return Err(invalid(&key, format!("the header names {data} bytes of tensors, the file has {present}")));
         }
         let mut tensors = BTreeMap::new();
         for (key, info) in metadata.tensors() {
