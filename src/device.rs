@@ -54,9 +54,13 @@ impl Device {
             options.init_with_setup_async().await.map_err(|error| Error::WebgpuUnavailable { reason: error.to_string() })?;
         setup.device.on_uncaptured_error(std::sync::Arc::new(|error| report_gpu_error(error.to_string())));
         let info = setup.adapter.get_info();
-        let software = info.device_type == burn_wgpu::wgpu::DeviceType::Cpu || is_software(&info.name) || is_software(&info.driver);
+        #[cfg(not(target_arch = "wasm32"))]
+        let name = info.name.clone();
+        #[cfg(target_arch = "wasm32")]
+        let name = browser::adapter_name().await.unwrap_or_default();
+        let software = info.device_type == burn_wgpu::wgpu::DeviceType::Cpu || is_software(&name) || is_software(&info.driver);
         SOFTWARE.store(software, Ordering::Relaxed);
-        let adapter = Adapter { name: info.name.clone(), backend: format!("{:?}", setup.backend).to_lowercase(), software };
+        let adapter = Adapter { name, backend: format!("{:?}", setup.backend).to_lowercase(), software };
         Ok(Self { kind: DeviceKind::Webgpu, adapter, burn })
     }
 }
@@ -84,4 +88,30 @@ fn report_gpu_error(message: String) {
 /// Hands the error that the GPU reported to whoever waits for it next.
 pub(crate) fn take_gpu_error() -> Option<String> {
     GPU_ERROR.lock().ok().and_then(|mut error| error.take())
+}
+
+/// wgpu passes on an adapter's description alone, which browsers leave empty for visitors.
+#[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+mod browser {
+    use js_sys::{Function, Object, Promise, Reflect};
+    use wasm_bindgen::{JsCast, JsValue};
+    use wasm_bindgen_futures::JsFuture;
+
+    /// What the browser says of the adapter that it gives when asked as the runtime asks: "google swiftshader".
+    pub async fn adapter_name() -> Result<String, JsValue> {
+        let get = |holder: &JsValue, name: &str| Reflect::get(holder, &name.into());
+        let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
+        let options = Object::new();
+        Reflect::set(&options, &"powerPreference".into(), &"high-performance".into())?;
+        let asked: Promise = get(&gpu, "requestAdapter")?.dyn_into::<Function>()?.call1(&gpu, &options)?.dyn_into()?;
+        let info = get(&JsFuture::from(asked).await?, "info")?;
+        let mut words: Vec<String> = vec![];
+        for name in ["vendor", "architecture", "device", "description"] {
+            let word = get(&info, name)?.as_string().unwrap_or_default();
+            if !word.trim().is_empty() && !words.contains(&word) {
+                words.push(word);
+            }
+        }
+        Ok(words.join(" "))
+    }
 }

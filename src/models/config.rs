@@ -12,6 +12,8 @@ const FILE: &str = "config.json";
 /// HF `Blip2Config`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blip2Config {
+    /// The class that was saved.
+    pub architectures: Vec<String>,
     pub vision_config: Blip2VisionConfig,
     pub qformer_config: Blip2QFormerConfig,
     pub text_config: TextConfig,
@@ -194,7 +196,12 @@ impl Blip2Config {
             usize::MAX => None,
             id => Some(u32::try_from(id).map_err(|_| Error::config(FILE, "image_token_index: too large"))?),
         };
+        let architectures = match file.get("architectures") {
+            None | Some(Value::Null) => vec![],
+            Some(names) => parse("architectures", names.clone())?,
+        };
         let config = Self {
+            architectures,
             vision_config,
             qformer_config,
             text_config,
