@@ -3,7 +3,7 @@
 use burn_tensor::Tensor;
 
 use crate::error::Result;
-use crate::ops::{Heads, StepState, append, cached_attention};
+use crate::ops::{DistanceBias, Heads, StepState, append, cached_attention};
 
 /// Keys and values [rows·capacity, heads·head_dim]; positions from the state's length on are never read.
 #[derive(Debug)]
@@ -18,8 +18,14 @@ impl KvCache {
     }
 
     /// Takes the keys and values of the newest positions in, and attends to all: q, k, v [rows·n, width] → the same shape.
-    pub fn attend(&mut self, state: &StepState, q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>, heads: Heads) -> Result<Tensor<2>> {
+    pub fn attend(
+        &mut self,
+        state: &StepState,
+        [q, k, v]: [&Tensor<2>; 3],
+        heads: Heads,
+        by_distance: Option<&DistanceBias>,
+    ) -> Result<Tensor<2>> {
         append(state, k, v, &mut self.k, &mut self.v)?;
-        cached_attention(state, q, &self.k, &self.v, heads)
+        cached_attention(state, q, &self.k, &self.v, heads, by_distance)
     }
 }

@@ -36,12 +36,17 @@ impl Linear {
 
     /// activation(x·Wᵀ + b)
     pub fn activated(&self, x: &Tensor<2>, activation: Activation) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), activation, residual: None })
+        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), activation, ..Epilogue::default() })
+    }
+
+    /// activation(x·Wᵀ + b)·gate
+    pub fn gated(&self, x: &Tensor<2>, activation: Activation, gate: &Tensor<2>) -> Result<Tensor<2>> {
+        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), activation, gate: Some(gate), ..Epilogue::default() })
     }
 
     /// x·Wᵀ + b + residual
     pub fn plus(&self, x: &Tensor<2>, residual: &Tensor<2>) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), activation: Activation::Identity, residual: Some(residual) })
+        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), residual: Some(residual), ..Epilogue::default() })
     }
 }
 

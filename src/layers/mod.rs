@@ -8,4 +8,4 @@ mod norm;
 pub use cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
-pub use norm::LayerNorm;
+pub use norm::{LayerNorm, RmsNorm};

@@ -1,7 +1,7 @@
 //! Scaled dot-product attention without a score matrix in memory: softmax(q·kᵀ·scale + bias)·v, a tile of keys at a time.
 //!
 //! q is B·S rows, k and v are B·T rows; the heads lie side by side in a row, `head_dim` floats each, from `offset` on, so
-//! that a fused qkv product needs no copies. bias [B, S or 1, T] is added to the scores. → [B·S, heads·head_dim].
+//! that a fused qkv product needs no copies. A `Bias` is added to the scores. → [B·S, heads·head_dim].
 //! One launch, a workgroup a query and head.
 
 use burn_tensor::Tensor;
@@ -31,22 +31,51 @@ pub struct Heads {
     pub scale: f32,
 }
 
+/// What is added to the scores.
+#[derive(Clone, Copy, Default)]
+pub struct Bias<'a> {
+    /// [B, S or 1, T], for all heads.
+    pub dense: Option<&'a Tensor<3>>,
+    pub by_distance: Option<&'a DistanceBias>,
+}
+
+impl<'a> From<Option<&'a Tensor<3>>> for Bias<'a> {
+    fn from(dense: Option<&'a Tensor<3>>) -> Self {
+        Self { dense, by_distance: None }
+    }
+}
+
+/// A value for each head and each distance of a key from its query; beyond `reach` the outermost ones hold.
+#[derive(Debug, Clone)]
+pub struct DistanceBias {
+    /// [2·reach + 1, heads]: row `reach` is for the query's own position, later rows for keys behind it.
+    pub values: Tensor<2>,
+    pub reach: usize,
+}
+
+impl DistanceBias {
+    pub(super) fn fits(&self, heads: Heads) -> bool {
+        self.values.dims() == [2 * self.reach + 1, heads.count]
+    }
+}
+
 /// The largest head_dim that the kernels hold: two registers of 64 lanes.
 pub const MAX_HEAD_DIM: usize = 256;
 
 /// See the module. Errors: kernel when shapes disagree.
-pub fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Option<&Tensor<3>>) -> Result<Tensor<2>> {
+pub fn attention<'a>(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: impl Into<Bias<'a>>) -> Result<Tensor<2>> {
+    let bias = bias.into();
     let width = heads.count * heads.head_dim;
     let rows = |rows: Rows| (rows.tensor.dims()[0], rows.tensor.dims()[1]);
     let ((queries, q_width), (keys, k_width), (values, v_width)) = (rows(q), rows(k), rows(v));
     let fits = batch > 0 && queries % batch == 0 && keys % batch == 0 && keys == values && keys > 0 && heads.head_dim <= MAX_HEAD_DIM;
     let widths = q.offset + width <= q_width && k.offset + width <= k_width && v.offset + width <= v_width;
-    let bias_fits = bias.is_none_or(|bias| {
+    let dense_fits = bias.dense.is_none_or(|bias| {
         let [b, s, t] = bias.dims();
         b == batch && (s == 1 || s * batch == queries) && t * batch == keys
     });
-    if !fits || !widths || !bias_fits {
-        let bias = bias.map(|bias| bias.dims());
+    if !fits || !widths || !dense_fits || bias.by_distance.is_some_and(|bias| !bias.fits(heads)) {
+        let bias = (bias.dense.map(|bias| bias.dims()), bias.by_distance.map(|bias| bias.values.dims()));
         return Err(Error::kernel(
             "attention",
             format!("batch {batch}, q {queries}x{q_width}, k {keys}x{k_width}, v {values}x{v_width}, {heads:?}, bias {bias:?}"),
@@ -67,32 +96,40 @@ mod gpu {
     use super::*;
     use crate::ops::launch::{Kernel, Type, empty, floats, tensor};
 
-    pub(super) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Option<&Tensor<3>>) -> Result<Tensor<2>> {
+    pub(super) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias) -> Result<Tensor<2>> {
         let (queries, keys) = (q.tensor.dims()[0] / batch, k.tensor.dims()[0] / batch);
         let q_buffer = floats(q.tensor)?;
         // WebGPU refuses one buffer bound twice: a fused product is bound once and read at three offsets.
         let fused = [k.tensor, v.tensor].iter().all(|other| same(q.tensor, other));
         let y = empty(&q_buffer, [queries * batch, heads.count * heads.head_dim], burn_tensor::DType::F32);
-        let mut kernel = Kernel::new("attention", concat!(include_str!("attention.wgsl"), include_str!("softmax_tiles.wgsl")))
-            .constant("HEAD_DIM", heads.head_dim as u32)
-            .constant("FUSED", fused.into())
-            .constant("BIAS", bias.is_some().into())
-            .buffer("q", Type::F32, &q_buffer)
-            .buffer("y", Type::F32, &y);
+        let mut kernel = Kernel::new(
+            "attention",
+            concat!(include_str!("distance.wgsl"), include_str!("attention.wgsl"), include_str!("softmax_tiles.wgsl")),
+        )
+        .constant("HEAD_DIM", heads.head_dim as u32)
+        .constant("FUSED", fused.into())
+        .constant("BIAS", bias.dense.is_some().into())
+        .constant("DISTANCE", bias.by_distance.is_some().into())
+        .buffer("q", Type::F32, &q_buffer)
+        .buffer("y", Type::F32, &y);
         if fused {
             kernel = kernel.absent("k").absent("v");
         } else {
             kernel = kernel.buffer("k", Type::F32, &floats(k.tensor)?).buffer("v", Type::F32, &floats(v.tensor)?);
         }
-        let bias_rows = bias.map_or(1, |bias| bias.dims()[1]);
-        kernel = match bias {
+        let bias_rows = bias.dense.map_or(1, |bias| bias.dims()[1]);
+        kernel = match bias.dense {
             Some(bias) => kernel.buffer("bias", Type::F32, &floats(bias)?),
             None => kernel.absent("bias"),
+        };
+        kernel = match bias.by_distance {
+            Some(bias) => kernel.buffer("distance", Type::F32, &floats(&bias.values)?),
+            None => kernel.absent("distance"),
         };
         let width = |rows: Rows| rows.tensor.dims()[1];
         kernel
             .info([queries, keys, heads.count, heads.scale.to_bits() as usize])
-            .info([width(q), q.offset, width(k), k.offset, width(v), v.offset, bias_rows])
+            .info([width(q), q.offset, width(k), k.offset, width(v), v.offset, bias_rows, bias.by_distance.map_or(0, |bias| bias.reach)])
             .launch(batch * queries * heads.count)?;
         Ok(tensor(y))
     }

@@ -30,9 +30,11 @@ fn value(at: u32) -> f32 {
 }
 // What the score becomes: the bias is added, and nothing is masked.
 fn masked(asked: Query, j: u32, score: f32) -> f32 {
+    var s = score;
     if (BIAS == 1u) {
         let row = select(0u, asked.index, info[10] > 1u);
-        return score + bias[(asked.batch * info[10] + row) * asked.keys + j];
+        s += bias[(asked.batch * info[10] + row) * asked.keys + j];
     }
-    return score;
+    if (DISTANCE == 1u) { s += distance[distance_at(j, asked.index, info[11]) * info[2] + asked.head]; }
+    return s;
 }

@@ -1,4 +1,5 @@
-// Keys and values in a decoder's cache, reached through its state (ops::state has the layout). info: heads, width, scale.
+// Keys and values in a decoder's cache, reached through its state (ops::state has the layout). info: heads, width, scale,
+// queries of a row, rows of the state for each row of queries, reach of the biases by distance.
 struct Query { batch: u32, index: u32, head: u32, keys: u32 }
 
 fn rows() -> u32 { return u32(state[1]); }
@@ -7,10 +8,10 @@ fn query(index: u32) -> Query {
     let heads = info[0];
     let row = index / heads;
     let queries = info[3];
-    return Query(row / queries, row % queries, index % heads, u32(state[0]) + queries);
+    return Query(row / queries * info[4], row % queries, index % heads, u32(state[0]) + queries);
 }
 fn query_at(asked: Query) -> u32 {
-    return (asked.batch * info[3] + asked.index) * info[1] + asked.head * HEAD_DIM;
+    return (asked.batch / info[4] * info[3] + asked.index) * info[1] + asked.head * HEAD_DIM;
 }
 fn output_at(asked: Query) -> u32 { return query_at(asked); }
 fn score_scale() -> f32 { return bitcast<f32>(info[2]); }
@@ -24,6 +25,8 @@ fn key(at: u32) -> f32 { return k[at]; }
 fn value(at: u32) -> f32 { return v[at]; }
 fn masked(asked: Query, j: u32, score: f32) -> f32 {
     let attended = state[4u + 3u * rows() + asked.batch * capacity() + j] != 0;
-    let past = j <= u32(state[0]) + asked.index;
-    return select(-3.4028234663852886e38, score, attended && past);
+    let position = u32(state[0]) + asked.index;
+    var s = score;
+    if (DISTANCE == 1u) { s += distance[distance_at(j, position, info[5]) * info[0] + asked.head]; }
+    return select(-3.4028234663852886e38, s, attended && j <= position);
 }

@@ -6,8 +6,9 @@ use burn_tensor::{Int, Tensor, TensorData};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::embedding::Lookup;
-use crate::ops::{Activation, Epilogue, Heads, Rows, StepState, advance, append, argmax, attention, cached_attention};
-use crate::ops::{embedding, layer_norm, linear, read_floats, read_ints};
+use crate::ops::{Activation, Bias, DistanceBias, Epilogue, Heads, Rows, StepState};
+use crate::ops::{advance, append, argmax, attention, cached_attention, embedding, layer_norm, linear, reorder, rms_norm};
+use crate::ops::{read_floats, read_ints};
 use crate::weights::quant::{Quant, unpack_row, words_per_row};
 use crate::weights::{Chunk, Matrix};
 
@@ -45,6 +46,7 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
     }
     for (rows, width) in [(1, 1), (3, 40), (5, 257)] {
         done(format!("layer_norm {rows}x{width}"), check_layer_norm(device, rows, width).await, on_outcome);
+        done(format!("rms_norm {rows}x{width}"), check_rms_norm(device, rows, width).await, on_outcome);
     }
     for (queries, keys, head_dim) in [(1, 1, 3), (5, 5, 8), (3, 70, 65), (2, 131, 130)] {
         for fused in [false, true] {
@@ -52,8 +54,11 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
             done(name, check_attention(device, [queries, keys, head_dim], fused).await, on_outcome);
         }
     }
-    for (prompt, head_dim) in [(1, 4), (7, 9), (70, 33)] {
-        done(format!("cached_attention {prompt} head_dim {head_dim}"), check_cached_attention(device, prompt, head_dim).await, on_outcome);
+    for (prompt, head_dim, beams) in [(1, 4, 1), (7, 9, 1), (70, 33, 1), (1, 5, 3), (9, 7, 4)] {
+        for reach in [None, Some(5)] {
+            let name = format!("cached_attention {prompt} head_dim {head_dim} beams {beams} by distance {}", reach.is_some());
+            done(name, check_cached_attention(device, [prompt, head_dim, beams], reach).await, on_outcome);
+        }
     }
     for width in [1, 63, 64, 200] {
         done(format!("argmax {width}"), check_argmax(device, width).await, on_outcome);
@@ -176,12 +181,14 @@ async fn check_linear(device: &Device, quant: Quant, (m, k, n): (usize, usize, u
     let (weight, values) = matrix(device, &mut noise, quant, n, k);
     let (x, bias, residual) = (noise.floats(m * k), noise.floats(n), noise.floats(m * n));
     let mut expected = linear_reference(&x, &values, [m, k, n]);
-    for (i, y) in expected.iter_mut().enumerate() {
-        *y = (*y + bias[i % n]).max(0.0) + residual[i];
-    }
+    expected.iter_mut().enumerate().for_each(|(i, y)| *y = (*y + bias[i % n]).max(0.0));
+    let gated: Vec<f32> = expected.iter().zip(&residual).map(|(y, gate)| y * gate).collect();
+    expected.iter_mut().zip(&residual).for_each(|(y, residual)| *y += residual);
     let (x, bias, residual) = (floats(device, &x, [m, k]), floats(device, &bias, [n]), floats(device, &residual, [m, n]));
-    let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, residual: Some(&residual) };
+    let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, residual: Some(&residual), gate: None };
     let mut worst = compare("linear", &read_floats(linear(&x, &weight, epilogue)?).await?, &expected)?;
+    let gate = Epilogue { residual: None, gate: Some(&residual), ..epilogue };
+    worst = worst.max(compare("linear gated", &read_floats(linear(&x, &weight, gate)?).await?, &gated)?);
     #[cfg(feature = "webgpu")]
     if device.kind == crate::device::DeviceKind::Webgpu {
         for variant in linear::gpu::Variant::ALL {
@@ -239,6 +246,18 @@ async fn check_layer_norm(device: &Device, rows: usize, width: usize) -> Result<
     compare("layer_norm", &read_floats(layer_norm(&x, &gamma, &beta, eps)?).await?, &expected)
 }
 
+async fn check_rms_norm(device: &Device, rows: usize, width: usize) -> Result<f32> {
+    let mut noise = Noise(width as u32 + 9);
+    let (x, gamma, eps) = (noise.floats(rows * width), noise.floats(width), 1e-6);
+    let mut expected = vec![];
+    for row in x.chunks_exact(width) {
+        let squares = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64;
+        expected.extend(row.iter().zip(&gamma).map(|(x, gamma)| (f64::from(*x) / (squares + eps).sqrt() * f64::from(*gamma)) as f32));
+    }
+    let found = rms_norm(&floats(device, &x, [rows, width]), &floats(device, &gamma, [width]), eps)?;
+    compare("rms_norm", &read_floats(found).await?, &expected)
+}
+
 /// softmax(scores)·values for one query; `scores` [keys], `value(j, d)`.
 fn attend_reference(scores: &[f64], dim: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let highest = scores.iter().copied().fold(f64::MIN, f64::max);
@@ -248,12 +267,13 @@ fn attend_reference(scores: &[f64], dim: usize, value: impl Fn(usize, usize) -> 
 }
 
 async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fused: bool) -> Result<f32> {
-    let (batch, count) = (2, 3);
+    let (batch, count, reach) = (2, 3, 4);
     let keys = if fused { queries } else { keys };
     let width = count * dim;
     let mut noise = Noise((queries * 1000 + keys * 10 + dim) as u32);
     let heads = Heads { count, head_dim: dim, scale: 0.3 };
     let bias = noise.floats(batch * queries * keys);
+    let table = noise.floats((2 * reach + 1) * count);
     // Fused: one tensor of three parts. Else three tensors, the values' with a part in front that is nobody's.
     let (q_width, v_width) = (if fused { 3 * width } else { width }, if fused { 3 * width } else { width + 5 });
     let q = noise.floats(batch * queries * q_width);
@@ -269,7 +289,9 @@ async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fuse
                         let product = |d: usize| {
                             f64::from(q[(b * queries + s) * q_width + head * dim + d]) * f64::from(k_of(b * keys + j, head * dim + d))
                         };
-                        (0..dim).map(product).sum::<f64>() * f64::from(heads.scale) + f64::from(bias[(b * queries + s) * keys + j])
+                        let by_distance = f64::from(table[distance_row(j, s, reach) * count + head]);
+                        let dense = f64::from(bias[(b * queries + s) * keys + j]);
+                        (0..dim).map(product).sum::<f64>() * f64::from(heads.scale) + dense + by_distance
                     })
                     .collect();
                 expected.extend(attend_reference(&scores, dim, |j, d| v_of(b * keys + j, head * dim + d)));
@@ -278,60 +300,91 @@ async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fuse
     }
     let q = floats(device, &q, [batch * queries, q_width]);
     let bias = floats(device, &bias, [batch, queries, keys]);
+    let by_distance = DistanceBias { values: floats(device, &table, [2 * reach + 1, count]), reach };
+    let bias = Bias { dense: Some(&bias), by_distance: Some(&by_distance) };
     let found = if fused {
         let part = |place: usize| Rows { tensor: &q, offset: place * width };
-        attention(batch, part(0), part(1), part(2), heads, Some(&bias))?
+        attention(batch, part(0), part(1), part(2), heads, bias)?
     } else {
         let (k, v) = (floats(device, &k, [batch * keys, width]), floats(device, &v, [batch * keys, v_width]));
-        attention(batch, Rows::whole(&q), Rows::whole(&k), Rows { tensor: &v, offset: 5 }, heads, Some(&bias))?
+        attention(batch, Rows::whole(&q), Rows::whole(&k), Rows { tensor: &v, offset: 5 }, heads, bias)?
     };
     compare("attention", &read_floats(found).await?, &expected)
 }
 
-async fn check_cached_attention(device: &Device, prompt: usize, dim: usize) -> Result<f32> {
-    let (rows, count, steps) = (2, 2, 2);
-    let width = count * dim;
-    let capacity = prompt + steps;
+/// Two prompts of `beams` rows each through a prompt and two steps; between steps the beams change places.
+async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3], reach: Option<usize>) -> Result<f32> {
+    let (prompts, count, steps) = (2, 2, 2);
+    let (rows, width, capacity) = (prompts * beams, count * dim, prompt + steps);
     let heads = Heads { count, head_dim: dim, scale: 0.4 };
     let mut noise = Noise((prompt * 100 + dim) as u32);
-    // The second row does not attend to its first position (where that leaves any).
-    let mask = vec![vec![1; prompt], (0..prompt).map(|j| u32::from(j > 0 || prompt == 1)).collect::<Vec<u32>>()];
-    let mut state = StepState::new(device, &mask, &[prompt as i32, prompt as i32 - 1], capacity)?;
+    let table = reach.map(|reach| (noise.floats((2 * reach + 1) * count), reach));
+    let by_distance =
+        table.as_ref().map(|(values, reach)| DistanceBias { values: floats(device, values, [2 * reach + 1, count]), reach: *reach });
+    // The second prompt does not attend to its first position (where that leaves any).
+    let mask = [vec![1; prompt], (0..prompt).map(|j| u32::from(j > 0 || prompt == 1)).collect::<Vec<u32>>()];
+    let mut state = StepState::new(device, &mask, &[prompt as i32, prompt as i32 - 1], beams, capacity)?;
     let (mut k_cache, mut v_cache) = (state.cache(width), state.cache(width));
     let (mut keys, mut values) = (vec![vec![]; rows], vec![vec![]; rows]);
     let mut worst = 0.0f32;
     for positions in [prompt, 1, 1] {
-        let [q, k, v] = std::array::from_fn(|_| noise.floats(rows * positions * width));
+        let active = state.active_rows();
+        let per_active = rows / active;
+        let [q, k, v] = std::array::from_fn(|_| noise.floats(active * positions * width));
         for row in 0..rows {
-            keys[row].extend_from_slice(&k[row * positions * width..(row + 1) * positions * width]);
-            values[row].extend_from_slice(&v[row * positions * width..(row + 1) * positions * width]);
+            let from = row / per_active * positions * width;
+            keys[row].extend_from_slice(&k[from..from + positions * width]);
+            values[row].extend_from_slice(&v[from..from + positions * width]);
         }
         let before = state.length();
         let mut expected = vec![];
-        for row in 0..rows {
+        for row in 0..active {
+            let held = row * per_active;
+            let mask = &mask[held / beams];
             for s in 0..positions {
                 for head in 0..count {
                     let scores: Vec<f64> = (0..before + positions)
                         .map(|j| {
-                            let attended = j <= before + s && mask[row].get(j).is_none_or(|bit| *bit == 1);
+                            let attended = j <= before + s && mask.get(j).is_none_or(|bit| *bit == 1);
                             let product = |d: usize| {
                                 f64::from(q[(row * positions + s) * width + head * dim + d])
-                                    * f64::from(keys[row][j * width + head * dim + d])
+                                    * f64::from(keys[held][j * width + head * dim + d])
                             };
-                            if attended { (0..dim).map(product).sum::<f64>() * f64::from(heads.scale) } else { f64::from(f32::MIN) }
+                            let bias = table
+                                .as_ref()
+                                .map_or(0.0, |(table, reach)| f64::from(table[distance_row(j, before + s, *reach) * count + head]));
+                            let score = (0..dim).map(product).sum::<f64>() * f64::from(heads.scale) + bias;
+                            if attended { score } else { f64::from(f32::MIN) }
                         })
                         .collect();
-                    expected.extend(attend_reference(&scores, dim, |j, d| values[row][j * width + head * dim + d]));
+                    expected.extend(attend_reference(&scores, dim, |j, d| values[held][j * width + head * dim + d]));
                 }
             }
         }
-        let [q, k, v] = [q, k, v].map(|values| floats(device, &values, [rows * positions, width]));
+        let [q, k, v] = [q, k, v].map(|values| floats(device, &values, [active * positions, width]));
         append(&state, &k, &v, &mut k_cache, &mut v_cache)?;
-        let found = read_floats(cached_attention(&state, &q, &k_cache, &v_cache, heads)?).await?;
+        let found = read_floats(cached_attention(&state, &q, &k_cache, &v_cache, heads, by_distance.as_ref())?).await?;
         worst = worst.max(compare("cached_attention", &found, &expected)?);
-        advance(&mut state, &ints(device, &[7, 8]), positions, &ints(device, &[-1]), 0)?;
+        advance(&mut state, &ints(device, &vec![7; rows]), positions, &ints(device, &[-1]), 0)?;
+        // Each prompt's beams go round; the first of the second prompt is taken twice.
+        let last_of = |row: usize| row / beams * beams + beams - 1;
+        let order: Vec<usize> = (0..rows)
+            .map(|row| match row % beams {
+                0 => last_of(row),
+                1 if row > beams => row,
+                _ => row - 1,
+            })
+            .collect();
+        reorder(device, &mut state, &order)?;
+        keys = order.iter().map(|row| keys[*row].clone()).collect();
+        values = order.iter().map(|row| values[*row].clone()).collect();
     }
     Ok(worst)
+}
+
+/// The row of a `DistanceBias` for a key and a query.
+fn distance_row(key_position: usize, query_position: usize, reach: usize) -> usize {
+    (key_position as i64 - query_position as i64).clamp(-(reach as i64), reach as i64).wrapping_add(reach as i64) as usize
 }
 
 async fn check_argmax(device: &Device, width: usize) -> Result<f32> {
@@ -351,7 +404,7 @@ async fn check_argmax(device: &Device, width: usize) -> Result<f32> {
 /// Three rows: one goes on, one ends now, one ended before.
 async fn check_advance(device: &Device) -> Result<f32> {
     let mask = vec![vec![1; 2]; 3];
-    let mut state = StepState::new(device, &mask, &[2, 2, 2], 6)?;
+    let mut state = StepState::new(device, &mask, &[2, 2, 2], 1, 6)?;
     let eos = ints(device, &[40, 41]);
     advance(&mut state, &ints(device, &[10, 11, 41]), 2, &eos, 9)?;
     advance(&mut state, &ints(device, &[20, 40, 22]), 1, &eos, 9)?;

@@ -1,5 +1,5 @@
-//! y = activation(x·Wᵀ + b) + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact` arithmetic:
-//! dequantized weights times f32 activations). x [m, in], W [out, in], b [out], residual [m, out] → y [m, out].
+//! y = activation(x·Wᵀ + b)·gate + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact` arithmetic:
+//! dequantized weights times f32 activations). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
 //! One launch a chunk of W.
 //!
 //! On the GPU a thread makes 4 x 4 outputs where there are many rows; with few rows (a decode step) a workgroup shares the
@@ -18,6 +18,8 @@ pub struct Epilogue<'a> {
     pub bias: Option<&'a Tensor<1>>,
     pub activation: Activation,
     pub residual: Option<&'a Tensor<2>>,
+    /// Multiplies what the activation gave; not together with a residual.
+    pub gate: Option<&'a Tensor<2>>,
 }
 
 /// See the module. Errors: input-invalid when shapes disagree.
@@ -25,8 +27,12 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Result<Tens
     let [rows, columns] = x.dims();
     let shape = [rows, weight.rows];
     let bias_fits = epilogue.bias.is_none_or(|bias| bias.dims() == [weight.rows]);
-    let residual_fits = epilogue.residual.is_none_or(|residual| residual.dims() == shape);
-    if columns != weight.columns || !bias_fits || !residual_fits {
+    let other_fits = match (epilogue.residual, epilogue.gate) {
+        (Some(other), None) | (None, Some(other)) => other.dims() == shape,
+        (None, None) => true,
+        (Some(_), Some(_)) => false,
+    };
+    if columns != weight.columns || !bias_fits || !other_fits {
         return Err(Error::kernel(
             "linear",
             format!("x {:?}, weight {:?}, bias {:?}", x.dims(), [weight.rows, weight.columns], epilogue.bias.map(|bias| bias.dims())),
@@ -75,7 +81,7 @@ pub(crate) mod gpu {
         let m = x.dims()[0];
         let x = floats(x)?;
         let bias = epilogue.bias.map(floats).transpose()?;
-        let residual = epilogue.residual.map(floats).transpose()?;
+        let other = epilogue.residual.or(epilogue.gate).map(floats).transpose()?;
         let y = empty(&x, [m, weight.rows], burn_tensor::DType::F32);
         let (kind, rows) = match variant {
             Variant::Tile { rows } => (0, rows),
@@ -93,7 +99,8 @@ pub(crate) mod gpu {
                 .constant("QUANT", weight.quant as u32)
                 .constant("ACTIVATION", epilogue.activation as u32)
                 .constant("BIAS", bias.is_some().into())
-                .constant("RESIDUAL", residual.is_some().into())
+                .constant("RESIDUAL", epilogue.residual.is_some().into())
+                .constant("GATE", epilogue.gate.is_some().into())
                 .buffer("x", Type::F32, &x)
                 .buffer("words", Type::U32, &ints(&chunk.words)?)
                 .buffer("y", Type::F32, &y);
@@ -101,9 +108,9 @@ pub(crate) mod gpu {
                 Some(bias) => kernel.buffer("bias", Type::F32, bias),
                 None => kernel.absent("bias"),
             };
-            kernel = match &residual {
-                Some(residual) => kernel.buffer("residual", Type::F32, residual),
-                None => kernel.absent("residual"),
+            kernel = match &other {
+                Some(other) => kernel.buffer("other", Type::F32, other),
+                None => kernel.absent("other"),
             };
             kernel
                 .info([m, weight.columns, weight.rows, chunk.rows.start, outputs, words_per_row(weight.quant, weight.columns)])

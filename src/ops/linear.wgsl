@@ -1,4 +1,4 @@
-// y[m, n] = activation(x[m, k] · W[n, k]ᵀ + bias) + residual for the rows FIRST.. of W that this chunk holds.
+// y[m, n] = activation(x[m, k] · W[n, k]ᵀ + bias) · gate + residual for the rows FIRST.. of W that this chunk holds.
 // W is packed as weights::quant says; QUANT: 0 f32, 1 f16, 2 q8, 3 q4. Four columns are dequantized at a time.
 // VARIANT 0: a thread makes ROWS x 4 outputs. VARIANT 1: a workgroup makes ROWS x 1 outputs, its threads share the columns.
 
@@ -47,7 +47,8 @@ fn store(row: u32, out: u32, first: u32, n: u32, value: f32) {
     let column = first + out;
     if (BIAS == 1u) { v += bias[column]; }
     v = activate(v);
-    if (RESIDUAL == 1u) { v += residual[row * n + column]; }
+    if (GATE == 1u) { v *= other[row * n + column]; }
+    if (RESIDUAL == 1u) { v += other[row * n + column]; }
     y[row * n + column] = v;
 }
 

@@ -3,15 +3,18 @@
 //!
 //! | operation | launches | what it does |
 //! |---|---|---|
-//! | `linear` | 1 a chunk | activation(x·Wᵀ + b) + residual, W packed in any `Quant` |
+//! | `linear` | 1 a chunk | activation(x·Wᵀ + b)·gate + residual, W packed in any `Quant` |
 //! | `embedding` | 1 a chunk | rows of a packed matrix by id, plus a tensor |
-//! | `layer_norm` | 1 | statistics in f32 |
+//! | `layer_norm`, `rms_norm` | 1 | statistics in f32 |
 //! | `attention` | 1 | softmax(q·kᵀ·scale + bias)·v without a score matrix in memory |
+//! | `attention_weights` | T/head_dim | that score matrix, where a caller asks for it |
 //! | `append`, `cached_attention` | 1, 1 | the cache of a decoder, reached through its `state` |
 //! | `argmax`, `advance` | 1, 1 | the greedy choice, and the state's step |
+//! | `reorder` | 1 | beams go on from each other's caches |
 
 pub mod activation;
 pub mod attention;
+pub mod attention_weights;
 pub mod checks;
 #[cfg(feature = "cpu")]
 pub(crate) mod cpu;
@@ -22,11 +25,12 @@ pub mod norm;
 pub mod state;
 
 pub use activation::Activation;
-pub use attention::{Heads, Rows, attention};
+pub use attention::{Bias, DistanceBias, Heads, Rows, attention};
+pub use attention_weights::attention_weights;
 pub use embedding::embedding;
 pub use linear::{Epilogue, linear};
-pub use norm::layer_norm;
-pub use state::{StepState, advance, append, argmax, cached_attention};
+pub use norm::{layer_norm, rms_norm};
+pub use state::{StepState, advance, append, argmax, cached_attention, reorder};
 
 use burn_tensor::{Int, Tensor};
 

@@ -1,5 +1,6 @@
-//! LayerNorm over the last dimension: (x − mean)/√(variance + eps)·gamma + beta, biased variance, statistics in f32.
-//! x [rows, h], gamma and beta [h] → y [rows, h]. One launch, a workgroup a row.
+//! Norms over the last dimension, statistics in f32, one launch, a workgroup a row. x [rows, h], gamma and beta [h] → [rows, h].
+//! LayerNorm: (x − mean)/√(variance + eps)·gamma + beta, biased variance. RMSNorm, which T5 calls its LayerNorm:
+//! x/√(mean of x² + eps)·gamma.
 
 use burn_tensor::Tensor;
 
@@ -9,18 +10,30 @@ use crate::ops::device_kind;
 
 /// See the module. Errors: kernel when shapes disagree.
 pub fn layer_norm(x: &Tensor<2>, gamma: &Tensor<1>, beta: &Tensor<1>, eps: f64) -> Result<Tensor<2>> {
+    norm(x, gamma, Some(beta), eps)
+}
+
+/// See the module. Errors: kernel when shapes disagree.
+pub fn rms_norm(x: &Tensor<2>, gamma: &Tensor<1>, eps: f64) -> Result<Tensor<2>> {
+    norm(x, gamma, None, eps)
+}
+
+/// With `beta` around the mean, without it around zero.
+fn norm(x: &Tensor<2>, gamma: &Tensor<1>, beta: Option<&Tensor<1>>, eps: f64) -> Result<Tensor<2>> {
     let [rows, width] = x.dims();
-    if gamma.dims() != [width] || beta.dims() != [width] || width == 0 {
-        return Err(Error::kernel("layer_norm", format!("x {:?}, gamma {:?}, beta {:?}", x.dims(), gamma.dims(), beta.dims())));
+    if gamma.dims() != [width] || beta.is_some_and(|beta| beta.dims() != [width]) || width == 0 {
+        let beta = beta.map(|beta| beta.dims());
+        return Err(Error::kernel("norm", format!("x {:?}, gamma {:?}, beta {beta:?}", x.dims(), gamma.dims())));
     }
     match device_kind(x) {
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => {
             use crate::ops::cpu::{filled, floats};
-            let (x, gamma, beta) = (floats(x)?, floats(gamma)?, floats(beta)?);
+            let (x, gamma, beta) = (floats(x)?, floats(gamma)?, beta.map(floats).transpose()?);
+            let beta = beta.as_ref().map(|beta| beta.floats());
             filled([rows, width], |y| {
                 for (x, y) in x.floats().chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-                    normalize(x, gamma.floats(), beta.floats(), eps as f32, y);
+                    normalize(x, gamma.floats(), beta, eps as f32, y);
                 }
                 Ok(())
             })
@@ -28,30 +41,36 @@ pub fn layer_norm(x: &Tensor<2>, gamma: &Tensor<1>, beta: &Tensor<1>, eps: f64) 
         #[cfg(feature = "webgpu")]
         DeviceKind::Webgpu => {
             use crate::ops::launch::{Kernel, Type, empty, floats, tensor};
-            let (x, gamma, beta) = (floats(x)?, floats(gamma)?, floats(beta)?);
+            let (x, gamma) = (floats(x)?, floats(gamma)?);
             let y = empty(&x, [rows, width], burn_tensor::DType::F32);
-            Kernel::new("layer_norm", include_str!("norm.wgsl"))
+            let kernel = Kernel::new("norm", include_str!("norm.wgsl"))
+                .constant("CENTRED", beta.is_some().into())
                 .buffer("x", Type::F32, &x)
                 .buffer("gamma", Type::F32, &gamma)
-                .buffer("beta", Type::F32, &beta)
-                .buffer("y", Type::F32, &y)
-                .info([width, (eps as f32).to_bits() as usize])
-                .launch(rows)?;
+                .buffer("y", Type::F32, &y);
+            let kernel = match beta {
+                Some(beta) => kernel.buffer("beta", Type::F32, &floats(beta)?),
+                None => kernel.absent("beta"),
+            };
+            kernel.info([width, (eps as f32).to_bits() as usize]).launch(rows)?;
             Ok(tensor(y))
         }
         #[allow(unreachable_patterns)]
-        kind => Err(Error::kernel("layer_norm", format!("no {kind:?} in this build"))),
+        kind => Err(Error::kernel("norm", format!("no {kind:?} in this build"))),
     }
 }
 
 #[cfg(feature = "cpu")]
-fn normalize(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32, y: &mut [f32]) {
+fn normalize(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, eps: f32, y: &mut [f32]) {
     let count = x.len() as f32;
-    let mean = lanes_sum(x, |x| x) / count;
+    let mean = if beta.is_some() { lanes_sum(x, |x| x) / count } else { 0.0 };
     let variance = lanes_sum(x, |x| (x - mean) * (x - mean)) / count;
     let scale = 1.0 / (variance + eps).sqrt();
-    for (((y, x), gamma), beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-        *y = (x - mean) * scale * gamma + beta;
+    for ((y, x), gamma) in y.iter_mut().zip(x).zip(gamma) {
+        *y = (x - mean) * scale * gamma;
+    }
+    if let Some(beta) = beta {
+        y.iter_mut().zip(beta).for_each(|(y, beta)| *y += beta);
     }
 }
 

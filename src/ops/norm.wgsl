@@ -1,4 +1,4 @@
-// A workgroup makes one row. Two passes over it: the mean, then the squares of the distances.
+// A workgroup makes one row. Two passes over it: the mean (CENTRED; else zero), then the squares of the distances from it.
 var<workgroup> sums: array<f32, 64>;
 
 fn sum_of_all(lane: u32, value: f32) -> f32 {
@@ -23,10 +23,13 @@ fn main(
     let row = workgroup_index(group, groups);
     let rows = workgroup_count();
     let start = min(row, rows - 1u) * width;
+    var mean = 0.0;
+    if (CENTRED == 1u) {
+        var sum = 0.0;
+        for (var i = lane; i < width; i += WORKGROUP) { sum += x[start + i]; }
+        mean = sum_of_all(lane, sum) / f32(width);
+    }
     var value = 0.0;
-    for (var i = lane; i < width; i += WORKGROUP) { value += x[start + i]; }
-    let mean = sum_of_all(lane, value) / f32(width);
-    value = 0.0;
     for (var i = lane; i < width; i += WORKGROUP) {
         let distance = x[start + i] - mean;
         value += distance * distance;
@@ -34,6 +37,8 @@ fn main(
     let scale = inverseSqrt(sum_of_all(lane, value) / f32(width) + eps);
     if (row >= rows) { return; }
     for (var i = lane; i < width; i += WORKGROUP) {
-        y[start + i] = (x[start + i] - mean) * scale * gamma[i] + beta[i];
+        var v = (x[start + i] - mean) * scale * gamma[i];
+        if (CENTRED == 1u) { v += beta[i]; }
+        y[start + i] = v;
     }
 }

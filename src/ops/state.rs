@@ -10,13 +10,16 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
-use crate::ops::{Heads, device_kind};
+use crate::ops::attention::MAX_HEAD_DIM;
+use crate::ops::{DistanceBias, Heads, device_kind};
 
 /// Where `tokens` begin.
 const HEADER: usize = 4;
 
 pub struct StepState {
     pub rows: usize,
+    /// Rows that start from one prompt lie side by side; the prompt itself is computed once, and kept in the first of them.
+    pub beams: usize,
     pub capacity: usize,
     /// How many positions are filled, as the host knows it: for checks and for the end of the cache.
     length: usize,
@@ -24,27 +27,41 @@ pub struct StepState {
 }
 
 impl StepState {
-    /// A state for `attention_mask.len()` rows whose caches hold up to `capacity` positions; the mask [rows, n ≤ capacity]
-    /// is that of the prompt, later positions are attended. `next_position` is each row's position id after the prompt.
-    pub fn new(device: &Device, attention_mask: &[Vec<u32>], next_position: &[i32], capacity: usize) -> Result<Self> {
-        let rows = attention_mask.len();
-        if rows == 0 || next_position.len() != rows || attention_mask.iter().any(|mask| mask.len() > capacity) {
-            return Err(Error::kernel("state", format!("{rows} rows, {} positions, capacity {capacity}", next_position.len())));
+    /// A state for `beams` rows a prompt, whose caches hold up to `capacity` positions; the mask [prompts, n ≤ capacity] is
+    /// that of the prompts, later positions are attended. `next_position` is each prompt's position id after it.
+    pub fn new(device: &Device, attention_mask: &[Vec<u32>], next_position: &[i32], beams: usize, capacity: usize) -> Result<Self> {
+        let rows = attention_mask.len() * beams;
+        if rows == 0 || next_position.len() != attention_mask.len() || attention_mask.iter().any(|mask| mask.len() > capacity) {
+            let prompts = attention_mask.len();
+            let reason = format!("{prompts} prompts, {beams} beams, {} positions, capacity {capacity}", next_position.len());
+            return Err(Error::kernel("state", reason));
         }
         let mut words = vec![0i32, rows as i32, capacity as i32, 0];
         words.extend(std::iter::repeat_n(0, rows));
-        words.extend_from_slice(next_position);
+        words.extend(next_position.iter().flat_map(|position| std::iter::repeat_n(*position, beams)));
         words.extend(std::iter::repeat_n(0, rows));
-        for mask in attention_mask {
+        for mask in attention_mask.iter().flat_map(|mask| std::iter::repeat_n(mask, beams)) {
             words.extend(mask.iter().map(|attended| i32::from(*attended != 0)));
             words.extend(std::iter::repeat_n(1, capacity - mask.len()));
         }
         for row in 0..rows {
-            words.extend(std::iter::repeat_n(row as i32, capacity));
+            let prompt = attention_mask[row / beams].len();
+            words.extend(std::iter::repeat_n((row / beams * beams) as i32, prompt));
+            words.extend(std::iter::repeat_n(row as i32, capacity - prompt));
         }
         let count = words.len();
         let buffer = Tensor::from_data(TensorData::new(words, [count]), &device.burn);
-        Ok(Self { rows, capacity, length: 0, buffer })
+        Ok(Self { rows, beams, capacity, length: 0, buffer })
+    }
+
+    /// Rows that the next forward computes: one a prompt at first, then every beam.
+    pub fn active_rows(&self) -> usize {
+        self.rows / self.stride()
+    }
+
+    /// How many of the state's rows stand behind each active one.
+    pub(crate) fn stride(&self) -> usize {
+        if self.length == 0 { self.beams } else { 1 }
     }
 
     pub fn length(&self) -> usize {
@@ -86,9 +103,10 @@ impl StepState {
 /// Copies k and v [rows·n, width] behind the positions that are filled. The length moves on with `advance`.
 pub fn append(state: &StepState, k: &Tensor<2>, v: &Tensor<2>, k_cache: &mut Tensor<2>, v_cache: &mut Tensor<2>) -> Result<()> {
     let [count, width] = k.dims();
-    let positions = count / state.rows;
+    let (rows, stride) = (state.active_rows(), state.stride());
+    let positions = count / rows;
     state.check("append", positions, width, [k_cache, v_cache])?;
-    if v.dims() != k.dims() || positions * state.rows != count {
+    if v.dims() != k.dims() || positions * rows != count {
         return Err(Error::kernel("append", format!("k {:?}, v {:?}", k.dims(), v.dims())));
     }
     match device_kind(k) {
@@ -99,7 +117,7 @@ pub fn append(state: &StepState, k: &Tensor<2>, v: &Tensor<2>, k_cache: &mut Ten
                 let new = floats(new)?;
                 change(cache, |cache| {
                     for (row, new) in new.floats().chunks_exact(positions * width).enumerate() {
-                        let at = (row * state.capacity + state.length) * width;
+                        let at = (row * stride * state.capacity + state.length) * width;
                         cache[at..at + new.len()].copy_from_slice(new);
                     }
                 })?;
@@ -116,7 +134,7 @@ pub fn append(state: &StepState, k: &Tensor<2>, v: &Tensor<2>, k_cache: &mut Ten
                 .buffer("k_cache", Type::F32, &floats(k_cache)?)
                 .buffer("v_cache", Type::F32, &floats(v_cache)?)
                 .buffer("state", Type::I32, &ints(&state.buffer)?)
-                .info([positions, width])
+                .info([positions, width, stride])
                 .launch((count * width).div_ceil(64))
         }
         #[allow(unreachable_patterns)]
@@ -127,34 +145,97 @@ pub fn append(state: &StepState, k: &Tensor<2>, v: &Tensor<2>, k_cache: &mut Ten
 /// Attention of q [rows·n, heads·head_dim], the newest n positions, over the cache with them in it: causal, and where the
 /// attention mask says so. A masked score becomes the lowest f32, as in HF, so that a row with nothing to attend to is
 /// an even mean.
-pub fn cached_attention(state: &StepState, q: &Tensor<2>, k_cache: &Tensor<2>, v_cache: &Tensor<2>, heads: Heads) -> Result<Tensor<2>> {
+pub fn cached_attention(
+    state: &StepState,
+    q: &Tensor<2>,
+    k_cache: &Tensor<2>,
+    v_cache: &Tensor<2>,
+    heads: Heads,
+    by_distance: Option<&DistanceBias>,
+) -> Result<Tensor<2>> {
     let [count, width] = q.dims();
-    let queries = count / state.rows;
+    let rows = state.active_rows();
+    let queries = count / rows;
     state.check("cached_attention", queries, width, [k_cache, v_cache])?;
-    if width != heads.count * heads.head_dim || queries * state.rows != count || heads.head_dim > crate::ops::attention::MAX_HEAD_DIM {
+    let fits = width == heads.count * heads.head_dim && queries * rows == count && heads.head_dim <= MAX_HEAD_DIM;
+    if !fits || by_distance.is_some_and(|bias| !bias.fits(heads)) {
         return Err(Error::kernel("cached_attention", format!("q {:?}, {heads:?}", q.dims())));
     }
     match device_kind(q) {
         #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => crate::ops::cpu::attention::cached_attention(state, q, k_cache, v_cache, heads),
+        DeviceKind::Cpu => crate::ops::cpu::attention::cached_attention(state, q, k_cache, v_cache, heads, by_distance),
         #[cfg(feature = "webgpu")]
         DeviceKind::Webgpu => {
             use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
             let q = floats(q)?;
             let y = empty(&q, [count, width], burn_tensor::DType::F32);
-            Kernel::new("cached_attention", concat!(include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")))
-                .constant("HEAD_DIM", heads.head_dim as u32)
-                .buffer("q", Type::F32, &q)
-                .buffer("k", Type::F32, &floats(k_cache)?)
-                .buffer("v", Type::F32, &floats(v_cache)?)
-                .buffer("state", Type::I32, &ints(&state.buffer)?)
-                .buffer("y", Type::F32, &y)
-                .info([heads.count, width, heads.scale.to_bits() as usize, queries])
+            let kernel = Kernel::new(
+                "cached_attention",
+                concat!(include_str!("distance.wgsl"), include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")),
+            )
+            .constant("HEAD_DIM", heads.head_dim as u32)
+            .constant("DISTANCE", by_distance.is_some().into())
+            .buffer("q", Type::F32, &q)
+            .buffer("k", Type::F32, &floats(k_cache)?)
+            .buffer("v", Type::F32, &floats(v_cache)?)
+            .buffer("state", Type::I32, &ints(&state.buffer)?)
+            .buffer("y", Type::F32, &y);
+            let kernel = match by_distance {
+                Some(bias) => kernel.buffer("distance", Type::F32, &floats(&bias.values)?),
+                None => kernel.absent("distance"),
+            };
+            let reach = by_distance.map_or(0, |bias| bias.reach);
+            kernel
+                .info([heads.count, width, heads.scale.to_bits() as usize, queries, state.stride(), reach])
                 .launch(count * heads.count)?;
             Ok(tensor(y))
         }
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("cached_attention", format!("no {kind:?} in this build"))),
+    }
+}
+
+/// Row r goes on with what row `order[r]` has in its cache, order [rows]. Caches stay where they are: only `cache_row` changes.
+/// Errors: kernel unless each row takes one of the state's.
+pub fn reorder(device: &Device, state: &mut StepState, order: &[usize]) -> Result<()> {
+    if order.len() != state.rows || order.iter().any(|row| *row >= state.rows) {
+        return Err(Error::kernel("reorder", format!("{order:?} for {} rows", state.rows)));
+    }
+    if order.iter().enumerate().all(|(row, from)| row == *from) {
+        return Ok(());
+    }
+    let rows_at = HEADER + 3 * state.rows + state.rows * state.capacity;
+    match device_kind(&state.buffer) {
+        #[cfg(feature = "cpu")]
+        DeviceKind::Cpu => {
+            let _ = device;
+            let (capacity, length) = (state.capacity, state.length);
+            crate::ops::cpu::change_ints(&mut state.buffer, |words| {
+                let before = words[rows_at..].to_vec();
+                for (row, from) in order.iter().enumerate() {
+                    words[rows_at + row * capacity..][..length].copy_from_slice(&before[from * capacity..][..length]);
+                }
+            })
+        }
+        #[cfg(feature = "webgpu")]
+        DeviceKind::Webgpu => {
+            use crate::ops::launch::{Kernel, Type, empty, ints};
+            let order: Vec<i32> = order.iter().map(|row| *row as i32).collect();
+            let order = Tensor::<1, Int>::from_data(TensorData::new(order, [state.rows]), &device.burn);
+            let before = ints(&state.buffer)?;
+            let count = state.buffer.dims()[0];
+            let after = empty(&before, [count], burn_tensor::DType::I32);
+            Kernel::new("reorder", include_str!("reorder.wgsl"))
+                .buffer("before", Type::I32, &before)
+                .buffer("order", Type::I32, &ints(&order)?)
+                .buffer("state", Type::I32, &after)
+                .info([count, rows_at])
+                .launch(count.div_ceil(64))?;
+            state.buffer = Tensor::from_primitive::<burn_wgpu::Wgpu>(after);
+            Ok(())
+        }
+        #[allow(unreachable_patterns)]
+        kind => Err(Error::kernel("reorder", format!("no {kind:?} in this build"))),
     }
 }
 

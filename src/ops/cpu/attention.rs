@@ -3,18 +3,19 @@
 use burn_tensor::Tensor;
 
 use crate::error::Result;
-use crate::ops::attention::{Heads, Rows};
-use crate::ops::cpu::{filled, floats, ints};
+use crate::ops::attention::{Bias, DistanceBias, Heads, Rows};
+use crate::ops::cpu::{Slice, filled, floats, ints};
 use crate::ops::state::StepState;
 
-pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Option<&Tensor<3>>) -> Result<Tensor<2>> {
+pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias) -> Result<Tensor<2>> {
     let [rows, q_width] = q.tensor.dims();
     let [key_rows, k_width] = k.tensor.dims();
     let v_width = v.tensor.dims()[1];
     let (queries, keys) = (rows / batch, key_rows / batch);
     let (q_values, k_values, v_values) = (floats(q.tensor)?, floats(k.tensor)?, floats(v.tensor)?);
-    let bias_rows = bias.map_or(1, |bias| bias.dims()[1]);
-    let bias = bias.map(floats).transpose()?;
+    let bias_rows = bias.dense.map_or(1, |bias| bias.dims()[1]);
+    let dense = bias.dense.map(floats).transpose()?;
+    let distances = Distances::new(bias.by_distance, heads.count)?;
     let dim = heads.head_dim;
     let mut scores = vec![0.0f32; keys];
     filled([rows, heads.count * dim], |y| {
@@ -28,10 +29,13 @@ pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, b
             for (j, score) in scores.iter_mut().enumerate() {
                 *score = dot(query, key(j)) * heads.scale;
             }
-            if let Some(bias) = &bias {
+            if let Some(bias) = &dense {
                 let row = if bias_rows > 1 { s } else { 0 };
                 let bias = &bias.floats()[(b * bias_rows + row) * keys..][..keys];
                 scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
+            }
+            if let Some(distances) = &distances {
+                scores.iter_mut().enumerate().for_each(|(j, score)| *score += distances.of(j, s, head));
             }
             gather(&mut scores, value, out);
         }
@@ -45,9 +49,11 @@ pub(crate) fn cached_attention(
     k_cache: &Tensor<2>,
     v_cache: &Tensor<2>,
     heads: Heads,
+    by_distance: Option<&DistanceBias>,
 ) -> Result<Tensor<2>> {
     let [rows, width] = q.dims();
-    let queries = rows / state.rows;
+    let (queries, stride) = (rows / state.active_rows(), state.stride());
+    let distances = Distances::new(by_distance, heads.count)?;
     let keys = state.length() + queries;
     let (q_values, k_values, v_values, words) = (floats(q)?, floats(k_cache)?, floats(v_cache)?, ints(&state.buffer)?);
     let words = words.ints();
@@ -58,19 +64,38 @@ pub(crate) fn cached_attention(
     filled([rows, width], |y| {
         for (place, out) in y.chunks_exact_mut(dim).enumerate() {
             let (row, head) = (place / heads.count, place % heads.count);
-            let (b, s) = (row / queries, row % queries);
+            let (b, s) = (row / queries * stride, row % queries);
             let query = &q_values.floats()[row * width + head * dim..][..dim];
             let mask = &words[mask_at + b * state.capacity..][..keys];
             let cache_row = &words[rows_at + b * state.capacity..][..keys];
             let at = |j: usize| (cache_row[j] as usize * state.capacity + j) * width + head * dim;
             for (j, score) in scores.iter_mut().enumerate() {
                 let attended = mask[j] != 0 && j <= state.length() + s;
-                *score = if attended { dot(query, &k_values.floats()[at(j)..][..dim]) * heads.scale } else { f32::MIN };
+                let bias = distances.as_ref().map_or(0.0, |distances| distances.of(j, state.length() + s, head));
+                *score = if attended { dot(query, &k_values.floats()[at(j)..][..dim]) * heads.scale + bias } else { f32::MIN };
             }
             gather(&mut scores, |j| &v_values.floats()[at(j)..][..dim], out);
         }
         Ok(())
     })
+}
+
+/// A `DistanceBias` in memory.
+struct Distances {
+    values: Slice,
+    reach: isize,
+    heads: usize,
+}
+
+impl Distances {
+    fn new(bias: Option<&DistanceBias>, heads: usize) -> Result<Option<Self>> {
+        bias.map(|bias| Ok(Self { values: floats(&bias.values)?, reach: bias.reach as isize, heads })).transpose()
+    }
+
+    fn of(&self, key_position: usize, query_position: usize, head: usize) -> f32 {
+        let distance = (key_position as isize - query_position as isize).clamp(-self.reach, self.reach) + self.reach;
+        self.values.floats()[distance as usize * self.heads + head]
+    }
 }
 
 /// out = softmax(scores)·values; `scores` become the weights on the way.

@@ -18,7 +18,7 @@ pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Resu
     let n = weight.rows;
     let x = floats(x)?;
     let bias = epilogue.bias.map(floats).transpose()?;
-    let residual = epilogue.residual.map(floats).transpose()?;
+    let other = epilogue.residual.or(epilogue.gate).map(floats).transpose()?;
     let row_words = words_per_row(weight.quant, k);
     let mut scratch = vec![0.0; if weight.quant == Quant::F32 { 0 } else { TILE * k }];
     filled([m, n], |y| {
@@ -40,7 +40,7 @@ pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Resu
                 products(x.floats(), rows, [m, k, n], first, outputs, y);
             }
         }
-        finish(y, n, bias.as_ref().map(|bias| bias.floats()), residual.as_ref().map(|residual| residual.floats()), &epilogue);
+        finish(y, n, bias.as_ref().map(|bias| bias.floats()), other.as_ref().map(|other| other.floats()), &epilogue);
         Ok(())
     })
 }
@@ -106,7 +106,7 @@ fn lanes(row: &[f32], at: usize) -> [f32; LANES] {
     }
 }
 
-fn finish(y: &mut [f32], n: usize, bias: Option<&[f32]>, residual: Option<&[f32]>, epilogue: &Epilogue) {
+fn finish(y: &mut [f32], n: usize, bias: Option<&[f32]>, other: Option<&[f32]>, epilogue: &Epilogue) {
     if let Some(bias) = bias {
         for row in y.chunks_exact_mut(n) {
             row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
@@ -120,7 +120,9 @@ fn finish(y: &mut [f32], n: usize, bias: Option<&[f32]>, residual: Option<&[f32]
         Gelu => y.iter_mut().for_each(|y| *y = Gelu.apply(*y)),
         other => y.iter_mut().for_each(|y| *y = other.apply(*y)),
     }
-    if let Some(residual) = residual {
-        y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
+    match other {
+        Some(gate) if epilogue.gate.is_some() => y.iter_mut().zip(gate).for_each(|(y, g)| *y *= g),
+        Some(residual) => y.iter_mut().zip(residual).for_each(|(y, r)| *y += r),
+        None => {}
     }
 }
