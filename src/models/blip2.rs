@@ -7,9 +7,9 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::layers::Linear;
 use crate::models::config::Blip2Config;
-use crate::models::qformer::{Blip2QFormerModel, QFormerOutput};
+use crate::models::qformer::{Blip2QFormerModel, QFormerInputs, QFormerOutput};
 use crate::models::text::{LanguageModel, LanguageOutput};
-use crate::models::vision::{Blip2VisionModel, VisionOutput};
+use crate::models::vision::{Blip2VisionModel, VisionOptions, VisionOutput};
 use crate::weights::Weights;
 
 pub struct Blip2Model {
@@ -29,9 +29,20 @@ pub struct ImageOutput {
     pub language_projection: Tensor<3>,
 }
 
+/// The text of a forward pass, all of it rectangular.
+#[derive(Debug, Clone, Copy)]
+pub struct TextInputs<'a> {
+    /// [B, S]
+    pub input_ids: &'a [Vec<u32>],
+    /// [B, S]: 0 is padding.
+    pub attention_mask: &'a [Vec<u32>],
+    /// [B, T], for a decoder beside an encoder.
+    pub decoder_input_ids: Option<&'a [Vec<u32>]>,
+}
+
 /// HF `Blip2ForConditionalGenerationModelOutput`, as far as callers ask for it.
 pub struct ForwardOutput {
-    /// [B, S, vocabulary]
+    /// [B, S, vocabulary]; [B, T, vocabulary] of a decoder beside an encoder
     pub logits: Tensor<3>,
     pub language_model: LanguageOutput,
 }
@@ -55,10 +66,13 @@ impl Blip2Model {
     /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state on the way.
     pub async fn image(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<ImageOutput> {
         let batch = pixel_values.dims()[0];
-        let vision = self.vision_model.forward(pixel_values, interpolate_pos_encoding, output_hidden_states).await?;
+        let options = VisionOptions { interpolate_pos_encoding, output_hidden_states, ..VisionOptions::default() };
+        let vision = self.vision_model.forward(pixel_values, options).await?;
         let [_, queries, width] = self.query_tokens.dims();
         let query_embeds = self.query_tokens.clone().expand([batch, queries, width]);
-        let qformer = self.qformer.forward(&query_embeds, &vision.last_hidden_state, output_hidden_states).await?;
+        let encoder_hidden_states = Some(&vision.last_hidden_state);
+        let inputs = QFormerInputs { encoder_hidden_states, output_hidden_states, ..QFormerInputs::new(&query_embeds) };
+        let qformer = self.qformer.forward(&inputs).await?;
         let rows = qformer.last_hidden_state.clone().reshape([batch * queries, width]);
         let projected = self.language_projection.forward(&rows)?;
         let language_projection = projected.reshape([batch, queries, self.language_model.hidden_size()]);
@@ -107,27 +121,22 @@ impl Blip2Model {
         Ok(Tensor::cat(vec![embeds, features], 0).select(0, order))
     }
 
-    /// Logits of every position. HF `forward`; attention_mask [B, S].
-    pub async fn forward(
-        &self,
-        device: &Device,
-        input_ids: &[Vec<u32>],
-        attention_mask: &[Vec<u32>],
-        image_features: &Tensor<3>,
-    ) -> Result<ForwardOutput> {
-        let inputs_embeds = self.merge(device, input_ids, image_features)?;
-        self.language(device, &inputs_embeds, attention_mask).await
+    /// Logits of every position. HF `forward`. Errors: input-invalid.
+    pub async fn forward(&self, device: &Device, text: TextInputs<'_>, image_features: &Tensor<3>) -> Result<ForwardOutput> {
+        let inputs_embeds = self.merge(device, text.input_ids, image_features)?;
+        self.language(device, &inputs_embeds, text).await
     }
 
-    /// The language model alone on text. HF `Blip2Model.get_text_features`.
-    pub async fn get_text_features(&self, device: &Device, input_ids: &[Vec<u32>], attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
-        let inputs_embeds = self.language_model.embed(&ids_tensor(device, &input_ids.concat()))?;
-        self.language(device, &inputs_embeds, attention_mask).await
+    /// The language model alone on text. HF `Blip2Model.get_text_features`. Errors: input-invalid.
+    pub async fn get_text_features(&self, device: &Device, text: TextInputs<'_>) -> Result<ForwardOutput> {
+        let inputs_embeds = self.language_model.embed(&ids_tensor(device, &text.input_ids.concat()))?;
+        self.language(device, &inputs_embeds, text).await
     }
 
-    async fn language(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<ForwardOutput> {
-        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask).await?;
-        let (rows, n) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
+    async fn language(&self, device: &Device, inputs_embeds: &Tensor<2>, text: TextInputs<'_>) -> Result<ForwardOutput> {
+        let TextInputs { attention_mask, decoder_input_ids, .. } = text;
+        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask, decoder_input_ids).await?;
+        let (rows, n) = (attention_mask.len(), decoder_input_ids.unwrap_or(attention_mask).first().map_or(0, Vec::len));
         let logits = language_model.logits.clone().reshape([rows, n, self.language_model.vocab_size()]);
         Ok(ForwardOutput { logits, language_model })
     }

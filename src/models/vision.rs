@@ -5,7 +5,7 @@ use burn_tensor::{Tensor, TensorData};
 use crate::error::{Error, Result};
 use crate::layers::{LayerNorm, Linear, Mlp};
 use crate::models::config::Blip2VisionConfig;
-use crate::ops::{Heads, Rows, attention};
+use crate::ops::{Heads, Rows, attention, attention_weights};
 use crate::pace::Pace;
 use crate::weights::Weights;
 
@@ -17,8 +17,20 @@ pub struct VisionOutput {
     pub pooler_output: Tensor<2>,
     /// The embeddings, then each layer's output, before post_layernorm: [B, 1 + P, hidden] each. Empty unless asked for.
     pub hidden_states: Vec<Tensor<3>>,
+    /// Each layer's weights: [B, heads, 1 + P, 1 + P] each. Empty unless asked for.
+    pub attentions: Vec<Tensor<4>>,
 }
 
+/// How pictures are seen, and what is kept on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct VisionOptions {
+    /// Stretches the table of positions over pictures of another size than the model's.
+    pub interpolate_pos_encoding: bool,
+    pub output_hidden_states: bool,
+    pub output_attentions: bool,
+}
+
+#[derive(Clone)]
 pub struct Blip2VisionModel {
     embeddings: VisionEmbeddings,
     layers: Vec<VisionLayer>,
@@ -40,35 +52,33 @@ impl Blip2VisionModel {
 
     /// pixel_values [B, 3, H, W], normalised. Errors: input-invalid where H or W is under a patch, or where there are more
     /// patches than positions and `interpolate_pos_encoding` is off.
-    pub async fn forward(
-        &self,
-        pixel_values: &Tensor<4>,
-        interpolate_pos_encoding: bool,
-        output_hidden_states: bool,
-    ) -> Result<VisionOutput> {
+    pub async fn forward(&self, pixel_values: &Tensor<4>, options: VisionOptions) -> Result<VisionOutput> {
         let mut pace = Pace::default();
         let batch = pixel_values.dims()[0];
-        let mut x = self.embeddings.forward(pixel_values, interpolate_pos_encoding)?;
+        let mut x = self.embeddings.forward(pixel_values, options.interpolate_pos_encoding)?;
         let [rows, width] = x.dims();
         let shape = [batch, rows / batch, width];
-        let mut hidden_states = vec![];
+        let (mut hidden_states, mut attentions) = (vec![], vec![]);
         for layer in &self.layers {
-            if output_hidden_states {
+            if options.output_hidden_states {
                 hidden_states.push(x.clone().reshape(shape));
             }
-            x = layer.forward(batch, &x)?;
+            let (output, weights) = layer.forward(batch, &x, options.output_attentions)?;
+            x = output;
+            attentions.extend(weights);
             pace.breathe().await;
         }
-        if output_hidden_states {
+        if options.output_hidden_states {
             hidden_states.push(x.clone().reshape(shape));
         }
         let last_hidden_state = self.post_layernorm.forward(&x)?.reshape(shape);
         let class_token = last_hidden_state.clone().slice([0..batch, 0..1, 0..width]).reshape([batch, width]);
-        Ok(VisionOutput { pooler_output: self.post_layernorm.forward(&class_token)?, last_hidden_state, hidden_states })
+        Ok(VisionOutput { pooler_output: self.post_layernorm.forward(&class_token)?, last_hidden_state, hidden_states, attentions })
     }
 }
 
 /// Patches as rows, the class token in front, positions added.
+#[derive(Clone)]
 struct VisionEmbeddings {
     class_embedding: Tensor<3>,
     position_embedding: Tensor<3>,
@@ -169,6 +179,7 @@ fn bicubic(table: Tensor<3>, size: usize) -> Tensor<3> {
 }
 
 /// x + attention(LN(x)), then x + mlp(LN(x)).
+#[derive(Clone)]
 struct VisionLayer {
     layer_norm1: LayerNorm,
     qkv: Linear,
@@ -197,12 +208,14 @@ impl VisionLayer {
         })
     }
 
-    fn forward(&self, batch: usize, x: &Tensor<2>) -> Result<Tensor<2>> {
+    /// x [B·(1 + P), hidden] → the same shape, and the weights [B, heads, 1 + P, 1 + P] where they are asked for.
+    fn forward(&self, batch: usize, x: &Tensor<2>, output_attentions: bool) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
         let width = x.dims()[1];
         let qkv = self.qkv.forward(&self.layer_norm1.forward(x)?)?;
         let part = |place: usize| Rows { tensor: &qkv, offset: place * width };
         let attended = attention(batch, part(0), part(1), part(2), self.heads, None)?;
+        let weights = output_attentions.then(|| attention_weights(batch, part(0), part(1), self.heads, None)).transpose()?;
         let x = self.projection.plus(&attended, x)?;
-        self.mlp.plus(&self.layer_norm2.forward(&x)?, &x)
+        Ok((self.mlp.plus(&self.layer_norm2.forward(&x)?, &x)?, weights))
     }
 }

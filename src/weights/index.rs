@@ -31,13 +31,16 @@ pub enum Stage {
 impl Stage {
     pub const ALL: [Self; 4] = [Self::Vision, Self::Qformer, Self::Projection, Self::Language];
 
-    /// Of a tensor by its HF key.
+    /// Of a tensor by its HF key. What only texts need goes with the heads, so that an image is encoded before it is there.
+    /// A vision tower or a Q-Former that was saved alone has no prefix; the names below it tell them apart.
     pub fn of(key: &str) -> Self {
-        let head = key.split('.').next().unwrap_or_default();
-        match head {
-            "vision_model" => Self::Vision,
-            "language_model" => Self::Language,
-            "language_projection" | "vision_projection" | "text_projection" | "itm_head" => Self::Projection,
+        let mut names = key.split('.');
+        let (first, second) = (names.next().unwrap_or_default(), names.next().unwrap_or_default());
+        match (first, second) {
+            ("vision_model" | "post_layernorm", _) | ("encoder", "layers") => Self::Vision,
+            ("embeddings", "class_embedding" | "position_embedding" | "patch_embedding") => Self::Vision,
+            ("language_model", _) => Self::Language,
+            ("language_projection" | "vision_projection" | "text_projection" | "itm_head" | "embeddings", _) => Self::Projection,
             _ => Self::Qformer,
         }
     }
@@ -300,6 +303,32 @@ mod tests {
             assert!(!is_plain_name(name), "{name:?}");
         }
         assert!(is_plain_name("model-0123abcd.safetensors"));
+    }
+
+    #[test]
+    fn a_stage_is_known_by_its_tensors() {
+        for (key, stage) in [
+            ("vision_model.embeddings.position_embedding", Stage::Vision),
+            ("vision_model.post_layernorm.weight", Stage::Vision),
+            ("query_tokens", Stage::Qformer),
+            ("qformer.layernorm.weight", Stage::Qformer),
+            ("embeddings.word_embeddings.weight", Stage::Projection),
+            ("embeddings.position_embeddings.weight", Stage::Projection),
+            ("vision_projection.weight", Stage::Projection),
+            ("text_projection.bias", Stage::Projection),
+            ("itm_head.weight", Stage::Projection),
+            ("language_projection.weight", Stage::Projection),
+            ("language_model.shared.weight", Stage::Language),
+            // Parts that were saved alone.
+            ("embeddings.patch_embedding.weight", Stage::Vision),
+            ("embeddings.class_embedding", Stage::Vision),
+            ("encoder.layers.0.mlp.fc1.weight", Stage::Vision),
+            ("post_layernorm.bias", Stage::Vision),
+            ("encoder.layer.0.output.dense.weight", Stage::Qformer),
+            ("layernorm.weight", Stage::Qformer),
+        ] {
+            assert_eq!(Stage::of(key), stage, "{key}");
+        }
     }
 
     #[test]

@@ -1,8 +1,12 @@
-//! The language models behind one face: embed, prefill, step. The only `match` on `model_type` is here.
+//! The language models behind one face: embed, start, step. The only `match` on `model_type` is here.
 
+mod decoding;
 mod opt;
+mod t5;
 
-pub use opt::{Decoding, LanguageOutput, OPTForCausalLM};
+pub use decoding::Decoding;
+pub use opt::OPTForCausalLM;
+pub use t5::{EncoderOutput, T5ForConditionalGeneration};
 
 use burn_tensor::{Int, Tensor};
 
@@ -12,77 +16,185 @@ use crate::models::config::{TextConfig, TokenIds};
 use crate::weights::Weights;
 
 pub enum LanguageModel {
-    Opt(OPTForCausalLM),
+    Opt(Box<OPTForCausalLM>),
+    T5(Box<T5ForConditionalGeneration>),
+}
+
+/// What a language model goes on from. Cheap to clone: tensors are shared.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// inputs_embeds [rows·n, width], attention_mask [rows, n]
+    Embeds { inputs_embeds: Box<Tensor<2>>, attention_mask: Vec<Vec<u32>> },
+    /// What T5's encoder made of such a prompt: kept for the next time the same is asked.
+    Encoded(Box<EncoderOutput>),
+}
+
+impl Prompt {
+    pub fn attention_mask(&self) -> &[Vec<u32>] {
+        match self {
+            Self::Embeds { attention_mask, .. } => attention_mask,
+            Self::Encoded(encoded) => &encoded.attention_mask,
+        }
+    }
+
+    pub fn rows(&self) -> usize {
+        self.attention_mask().len()
+    }
+
+    /// Positions of each row.
+    pub fn positions(&self) -> usize {
+        self.attention_mask().first().map_or(0, Vec::len)
+    }
+}
+
+/// The ids that a language model's config names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    pub bos: Option<u32>,
+    pub eos: Vec<u32>,
+    pub pad: Option<u32>,
+    /// What a decoder beside an encoder starts with.
+    pub decoder_start: Option<u32>,
+}
+
+/// HF `CausalLMOutput` or `Seq2SeqLMOutput`.
+pub struct LanguageOutput {
+    /// [rows·n, vocabulary]; of T5 the decoder's positions.
+    pub logits: Tensor<2>,
+    /// The input of each layer, then what the head sees: [rows·n, width] each. HF's `decoder_hidden_states` of T5.
+    pub hidden_states: Vec<Tensor<2>>,
+    /// Of T5 alone.
+    pub encoder: Option<EncoderOutput>,
 }
 
 impl LanguageModel {
     /// `weights` at "language_model". Errors: model-unsupported, weight-missing, weight-shape.
     pub fn load(config: &TextConfig, weights: &Weights) -> Result<Self> {
         match config {
-            TextConfig::Opt(config) => OPTForCausalLM::load(config, weights).map(Self::Opt),
+            TextConfig::Opt(config) => Ok(Self::Opt(Box::new(OPTForCausalLM::load(config, weights)?))),
+            TextConfig::T5(config) => Ok(Self::T5(Box::new(T5ForConditionalGeneration::load(config, weights)?))),
             TextConfig::Other(name) => {
-                Err(Error::ModelUnsupported { what: format!("language model {name:?}"), reason: "OPT is implemented so far".into() })
+                Err(Error::ModelUnsupported { what: format!("language model {name:?}"), reason: "there are OPT and T5".into() })
             }
         }
     }
 
+    /// Whether answers come from a decoder beside an encoder; else they go on behind the prompt.
+    pub fn is_encoder_decoder(&self) -> bool {
+        matches!(self, Self::T5(_))
+    }
+
     /// ids [n] → [n, width of the embeddings]
     pub fn embed(&self, ids: &Tensor<1, Int>) -> Result<Tensor<2>> {
-        let Self::Opt(model) = self;
-        model.embed(ids)
+        match self {
+            Self::Opt(model) => model.embed(ids),
+            Self::T5(model) => model.embed(ids),
+        }
     }
 
     /// Width of what `embed` gives.
     pub fn embed_dim(&self) -> usize {
-        let Self::Opt(model) = self;
-        model.config.embed_dim()
+        match self {
+            Self::Opt(model) => model.config.embed_dim(),
+            Self::T5(model) => model.config.d_model,
+        }
     }
 
     /// Width that `language_projection` projects to.
     pub fn hidden_size(&self) -> usize {
-        let Self::Opt(model) = self;
-        model.config.hidden_size
+        match self {
+            Self::Opt(model) => model.config.hidden_size,
+            Self::T5(model) => model.config.d_model,
+        }
     }
 
     pub fn vocab_size(&self) -> usize {
-        let Self::Opt(model) = self;
-        model.config.vocab_size
+        match self {
+            Self::Opt(model) => model.config.vocab_size,
+            Self::T5(model) => model.config.vocab_size,
+        }
     }
 
-    /// The most positions that one row can have.
-    pub fn max_position_embeddings(&self) -> usize {
-        let Self::Opt(model) = self;
-        model.config.max_position_embeddings
+    /// The most positions that one row can have; T5's are relative and have no end.
+    pub fn max_position_embeddings(&self) -> Option<usize> {
+        match self {
+            Self::Opt(model) => Some(model.config.max_position_embeddings),
+            Self::T5(_) => None,
+        }
     }
 
-    /// bos, eos and pad of the language model's config.
-    pub fn special_token_ids(&self) -> (Option<u32>, Vec<u32>, Option<u32>) {
-        let Self::Opt(model) = self;
-        let eos = model.config.eos_token_id.as_ref().map(TokenIds::to_vec).unwrap_or_default();
-        (model.config.bos_token_id, eos, model.config.pad_token_id)
+    pub fn special_tokens(&self) -> SpecialTokens {
+        let ids = |ids: &Option<TokenIds>| ids.as_ref().map(TokenIds::to_vec).unwrap_or_default();
+        match self {
+            Self::Opt(model) => {
+                let config = &model.config;
+                SpecialTokens { bos: config.bos_token_id, eos: ids(&config.eos_token_id), pad: config.pad_token_id, decoder_start: None }
+            }
+            Self::T5(model) => {
+                let config = &model.config;
+                // HF falls back to bos.
+                let decoder_start = config.decoder_start_token_id.or(config.bos_token_id);
+                SpecialTokens { bos: config.bos_token_id, eos: ids(&config.eos_token_id), pad: config.pad_token_id, decoder_start }
+            }
+        }
     }
 
-    /// Caches and state for rows with this attention mask, up to `capacity` positions.
-    pub fn start(&self, device: &Device, attention_mask: &[Vec<u32>], capacity: usize) -> Result<Decoding> {
-        let Self::Opt(model) = self;
-        model.start(device, attention_mask, capacity)
+    /// A prompt's encoding, which may be kept; of a model without an encoder the prompt itself.
+    pub async fn encode(&self, prompt: Prompt) -> Result<Prompt> {
+        match (self, prompt) {
+            (Self::T5(model), Prompt::Embeds { inputs_embeds, attention_mask }) => {
+                Ok(Prompt::Encoded(Box::new(model.encode(&inputs_embeds, &attention_mask, false).await?)))
+            }
+            (_, prompt) => Ok(prompt),
+        }
     }
 
-    /// The prompt: inputs_embeds [rows·n, width] → logits of its last position [rows, vocabulary].
-    pub async fn prefill(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding) -> Result<Tensor<2>> {
-        let Self::Opt(model) = self;
-        model.prefill(inputs_embeds, decoding).await
+    /// Caches and state with room for `new_tokens`, `beams` rows for each of the prompt's → logits of the prompt's last
+    /// position, [rows of the prompt, vocabulary]. Errors: input-invalid, config-invalid, kernel.
+    pub async fn start(&self, device: &Device, prompt: &Prompt, new_tokens: usize, beams: usize) -> Result<(Decoding, Tensor<2>)> {
+        match self {
+            Self::Opt(model) => match prompt {
+                Prompt::Embeds { inputs_embeds, attention_mask } => {
+                    model.start(device, inputs_embeds, attention_mask, new_tokens, beams).await
+                }
+                Prompt::Encoded(_) => Err(Error::input("prompt", "an encoder's output for a model without an encoder")),
+            },
+            Self::T5(model) => {
+                let first = self.special_tokens().decoder_start;
+                let first = first.ok_or_else(|| Error::config("config.json", "text_config: no decoder_start_token_id"))?;
+                match prompt {
+                    Prompt::Encoded(encoded) => model.start(device, encoded, first, new_tokens, beams).await,
+                    Prompt::Embeds { inputs_embeds, attention_mask } => {
+                        let encoded = model.encode(inputs_embeds, attention_mask, false).await?;
+                        model.start(device, &encoded, first, new_tokens, beams).await
+                    }
+                }
+            }
+        }
     }
 
     /// The current token of each row, from the device's state → logits [rows, vocabulary].
     pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
-        let Self::Opt(model) = self;
-        model.step(decoding).await
+        match self {
+            Self::Opt(model) => model.step(decoding).await,
+            Self::T5(model) => model.step(decoding).await,
+        }
     }
 
-    /// Every position at once: inputs_embeds [rows·n, width] → logits [rows·n, vocabulary].
-    pub async fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
-        let Self::Opt(model) = self;
-        model.forward(device, inputs_embeds, attention_mask).await
+    /// Every position at once: inputs_embeds [rows·n, width], and ids for a decoder beside an encoder [rows, m].
+    /// Errors: input-invalid.
+    pub async fn forward(
+        &self,
+        device: &Device,
+        inputs_embeds: &Tensor<2>,
+        attention_mask: &[Vec<u32>],
+        decoder_input_ids: Option<&[Vec<u32>]>,
+    ) -> Result<LanguageOutput> {
+        match (self, decoder_input_ids) {
+            (Self::Opt(model), None) => model.forward(device, inputs_embeds, attention_mask).await,
+            (Self::Opt(_), Some(_)) => Err(Error::input("decoder_input_ids", "this language model has no decoder beside an encoder")),
+            (Self::T5(model), Some(ids)) => model.forward(device, inputs_embeds, attention_mask, ids).await,
+            (Self::T5(_), None) => Err(Error::input("decoder_input_ids", "needed where there are no labels")),
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::layers::{Embedding, KvCache, LayerNorm, Linear, Mlp};
 use crate::models::config::OPTConfig;
+use crate::models::text::{Decoding, LanguageOutput};
 use crate::ops::embedding::Lookup;
 use crate::ops::{Heads, StepState};
 use crate::pace::Pace;
@@ -16,21 +17,6 @@ use crate::weights::Weights;
 const POSITION_OFFSET: usize = 2;
 /// PyTorch's default; OPT has no field for it.
 const LAYER_NORM_EPS: f64 = 1e-5;
-
-/// Rows in the middle of an answer: their state on the device and each layer's cache.
-pub struct Decoding {
-    pub state: StepState,
-    caches: Vec<KvCache>,
-    /// Position ids of the prompt, [rows·n].
-    prompt_positions: Tensor<1, Int>,
-}
-
-pub struct LanguageOutput {
-    /// [rows·n, vocabulary]
-    pub logits: Tensor<2>,
-    /// The input of each layer, then what the head sees: [rows·n, width] each.
-    pub hidden_states: Vec<Tensor<2>>,
-}
 
 pub struct OPTForCausalLM {
     pub config: OPTConfig,
@@ -68,12 +54,35 @@ impl OPTForCausalLM {
         self.embed_tokens.forward(ids)
     }
 
-    /// Rows with this mask [rows, n]. Positions where the mask is 0 ask for position 1, as in HF's `generate`.
-    pub fn start(&self, device: &Device, attention_mask: &[Vec<u32>], capacity: usize) -> Result<Decoding> {
-        self.decoding(device, attention_mask, capacity, 1)
+    /// inputs_embeds [rows·n, width], attention_mask [rows, n] → logits of each row's last position [rows, vocabulary].
+    /// Positions where the mask is 0 ask for position 1, as in HF's `generate`. Errors: input-invalid.
+    pub async fn start(
+        &self,
+        device: &Device,
+        inputs_embeds: &Tensor<2>,
+        attention_mask: &[Vec<u32>],
+        new_tokens: usize,
+        beams: usize,
+    ) -> Result<(Decoding, Tensor<2>)> {
+        let n = attention_mask.first().map_or(0, Vec::len);
+        // The last token is chosen and never fed back.
+        let capacity = n + new_tokens.max(1) - 1;
+        let (mut decoding, positions) = self.decoding(device, attention_mask, beams, capacity, 1)?;
+        let x = self.prompt(inputs_embeds, &positions, &mut decoding, &mut vec![]).await?;
+        let (rows, width) = (attention_mask.len(), x.dims()[1]);
+        let last = x.reshape([rows, n, width]).slice([0..rows, n - 1..n, 0..width]).reshape([rows, width]);
+        Ok((decoding, self.embed_tokens.as_head(&last)?))
     }
 
-    fn decoding(&self, device: &Device, attention_mask: &[Vec<u32>], capacity: usize, masked_position: i32) -> Result<Decoding> {
+    /// And the position ids of the prompt, [rows·n].
+    fn decoding(
+        &self,
+        device: &Device,
+        attention_mask: &[Vec<u32>],
+        beams: usize,
+        capacity: usize,
+        masked_position: i32,
+    ) -> Result<(Decoding, Tensor<1, Int>)> {
         if capacity > self.config.max_position_embeddings {
             let reason = format!("{capacity} positions are more than the {} that the model has", self.config.max_position_embeddings);
             return Err(Error::input("max_length", reason));
@@ -87,20 +96,11 @@ impl OPTForCausalLM {
             }
             next.push(attended);
         }
-        let state = StepState::new(device, attention_mask, &next, capacity)?;
-        let caches = self.layers.iter().map(|_| KvCache::new(&state, self.config.hidden_size)).collect();
+        let state = StepState::new(device, attention_mask, &next, beams, capacity)?;
+        let mut decoding = Decoding::new(state, self.layers.len(), self.config.hidden_size, None);
+        decoding.fed = attention_mask.first().map_or(0, Vec::len);
         let count = positions.len();
-        let prompt_positions = Tensor::from_data(TensorData::new(positions, [count]), &device.burn);
-        Ok(Decoding { state, caches, prompt_positions })
-    }
-
-    pub async fn prefill(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding) -> Result<Tensor<2>> {
-        let x = self.prompt(inputs_embeds, decoding, &mut vec![]).await?;
-        let [count, width] = x.dims();
-        let rows = decoding.state.rows;
-        let n = count / rows;
-        let last = x.reshape([rows, n, width]).slice([0..rows, n - 1..n, 0..width]).reshape([rows, width]);
-        self.embed_tokens.as_head(&last)
+        Ok((decoding, Tensor::from_data(TensorData::new(positions, [count]), &device.burn)))
     }
 
     pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
@@ -117,21 +117,27 @@ impl OPTForCausalLM {
     /// Positions where the mask is 0 ask for position −1, as in HF's plain forward.
     pub async fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
         let positions = attention_mask.first().map_or(0, Vec::len);
-        let mut decoding = self.decoding(device, attention_mask, positions, -1)?;
+        let (mut decoding, ids) = self.decoding(device, attention_mask, 1, positions, -1)?;
         let mut hidden_states = vec![];
-        let x = self.prompt(inputs_embeds, &mut decoding, &mut hidden_states).await?;
+        let x = self.prompt(inputs_embeds, &ids, &mut decoding, &mut hidden_states).await?;
         let logits = self.embed_tokens.as_head(&x)?;
         hidden_states.push(x);
-        Ok(LanguageOutput { logits, hidden_states })
+        Ok(LanguageOutput { logits, hidden_states, encoder: None })
     }
 
-    async fn prompt(&self, inputs_embeds: &Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
-        let ids = decoding.prompt_positions.clone();
+    /// `ids` [rows·n]: position ids.
+    async fn prompt(
+        &self,
+        inputs_embeds: &Tensor<2>,
+        ids: &Tensor<1, Int>,
+        decoding: &mut Decoding,
+        inputs: &mut Vec<Tensor<2>>,
+    ) -> Result<Tensor<2>> {
         if inputs_embeds.dims()[0] != ids.dims()[0] {
             return Err(Error::input("attention_mask", format!("{} positions for {} embeddings", ids.dims()[0], inputs_embeds.dims()[0])));
         }
         let x = self.project(&self.project_in, inputs_embeds.clone())?;
-        let lookup = Lookup { ids: &ids, offset: 0, count: ids.dims()[0], shift: POSITION_OFFSET, add: Some(&x) };
+        let lookup = Lookup { ids, offset: 0, count: ids.dims()[0], shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
         self.decode(x, decoding, inputs).await
     }
@@ -211,6 +217,6 @@ impl OPTDecoderLayer {
 
     fn attend(&self, x: &Tensor<2>, residual: &Tensor<2>, state: &StepState, cache: &mut KvCache) -> Result<Tensor<2>> {
         let (q, k, v) = (self.q_proj.forward(x)?, self.k_proj.forward(x)?, self.v_proj.forward(x)?);
-        self.out_proj.plus(&cache.attend(state, &q, &k, &v, self.heads)?, residual)
+        self.out_proj.plus(&cache.attend(state, [&q, &k, &v], self.heads, None)?, residual)
     }
 }
