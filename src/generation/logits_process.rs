@@ -1,9 +1,10 @@
 //! What is done to the scores of the next token before one is chosen, in HF's order.
 
-use crate::generation::config::Settings;
+use crate::generation::logits_warpers::{LogitNormalization, MinP, Temperature, TopK, TopP, Typical};
+use crate::generation::settings::Settings;
 
 /// Changes the scores of one row; `ids` is its sequence so far: image tokens, prompt and new ids.
-trait LogitsProcessor {
+pub(super) trait LogitsProcessor {
     fn process(&self, ids: &[u32], scores: &mut [f32]);
 }
 
@@ -24,9 +25,8 @@ impl LogitsProcessors {
         if !words.is_empty() {
             list.push(Box::new(NoBadWords(words)));
         }
-        let shortest = settings.min_length.max(settings.prefix_length + settings.min_new_tokens);
-        if shortest > settings.prefix_length && !eos().is_empty() {
-            list.push(Box::new(MinLength { length: shortest, eos: eos() }));
+        if settings.min_length > settings.prefix_length && !eos().is_empty() {
+            list.push(Box::new(MinLength { length: settings.min_length, eos: eos() }));
         }
         if let Some(bos) = settings.forced_bos_token_id {
             list.push(Box::new(ForcedAt { length: 1, ids: vec![bos] }));
@@ -43,6 +43,12 @@ impl LogitsProcessors {
             let at = settings.prefix_length + usize::from(forced);
             list.push(Box::new(Suppress { at: Some(at), ids: settings.begin_suppress_tokens.clone() }));
         }
+        if settings.do_sample {
+            list.extend(warpers(settings));
+        }
+        if settings.renormalize_logits {
+            list.push(Box::new(LogitNormalization));
+        }
         Self(list)
     }
 
@@ -56,6 +62,29 @@ impl LogitsProcessors {
             processor.process(ids, scores);
         }
     }
+}
+
+/// What narrows the choice where tokens are drawn.
+fn warpers(settings: &Settings) -> Vec<Box<dyn LogitsProcessor>> {
+    let mut list: Vec<Box<dyn LogitsProcessor>> = vec![];
+    // A beam needs something to go on with when all end tokens are among the likeliest.
+    let keep = if settings.num_beams > 1 { (settings.eos_token_ids.len() + 1).max(2) } else { 1 };
+    if settings.temperature != 1.0 {
+        list.push(Box::new(Temperature(settings.temperature as f32)));
+    }
+    if settings.top_k > 0 {
+        list.push(Box::new(TopK(settings.top_k.max(keep))));
+    }
+    if settings.top_p < 1.0 {
+        list.push(Box::new(TopP { top_p: settings.top_p, keep }));
+    }
+    if settings.min_p > 0.0 {
+        list.push(Box::new(MinP { min_p: settings.min_p as f32, keep }));
+    }
+    if settings.typical_p < 1.0 {
+        list.push(Box::new(Typical { mass: settings.typical_p as f32, keep }));
+    }
+    list
 }
 
 fn ban(scores: &mut [f32], id: u32) {
@@ -163,6 +192,7 @@ impl LogitsProcessor for Suppress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generation::settings::tests::settings;
 
     const OUT: f32 = f32::NEG_INFINITY;
 
@@ -194,5 +224,32 @@ mod tests {
     fn forced_ids_leave_no_other() {
         assert_eq!(after(ForcedAt { length: 2, ids: vec![1] }, &[3, 3], vec![5.0; 3]), [OUT, 0.0, OUT]);
         assert_eq!(after(ForcedAt { length: 2, ids: vec![1] }, &[3], vec![5.0; 3]), [5.0; 3]);
+    }
+
+    #[test]
+    fn beams_keep_something_to_go_on_with() {
+        let left = |json: &str| {
+            let mut scores = [5.0, 4.0, 3.0, 2.0, 1.0];
+            LogitsProcessors::new(&settings(json)).process(&[], &mut scores);
+            scores.iter().filter(|score| **score > OUT).count()
+        };
+        for narrow in [r#""top_k": 1"#, r#""top_p": 0.01"#, r#""min_p": 1"#, r#""typical_p": 0.01"#] {
+            assert_eq!(left(&format!(r#"{{"do_sample": true, {narrow}}}"#)), 1, "{narrow}");
+            assert_eq!(left(&format!(r#"{{"do_sample": true, "num_beams": 2, {narrow}}}"#)), 2, "{narrow}");
+            assert_eq!(left(&format!(r#"{{"do_sample": true, "num_beams": 2, "eos_token_id": [3, 4], {narrow}}}"#)), 3, "{narrow}");
+            assert_eq!(left(&format!(r#"{{"do_sample": true, "num_beams": 2, "eos_token_id": [], {narrow}}}"#)), 2, "{narrow}");
+        }
+        assert!(LogitsProcessors::new(&settings("{}")).is_empty(), "greedy search with nothing asked stays on the device");
+    }
+
+    #[test]
+    fn temperature_comes_before_what_it_widens() {
+        let mut scores = [4.0, 2.0, 0.0];
+        // e⁴ : e² : 1 leaves one for 0.8; e : e^½ : 1 leaves two.
+        let settings = settings(r#"{"do_sample": true, "temperature": 4, "top_p": 0.8, "renormalize_logits": true}"#);
+        LogitsProcessors::new(&settings).process(&[], &mut scores);
+        assert_eq!(scores[2], OUT);
+        let total: f32 = scores.iter().map(|score| score.exp()).sum();
+        assert!(scores[1] > OUT && (total - 1.0).abs() < 1e-6, "{scores:?}");
     }
 }
