@@ -23,7 +23,6 @@ pub use self::model::{Image, Model};
 pub use self::stop::StopFlag;
 
 use self::error::{error_to_js, to_js};
-use self::model::Arithmetic;
 use self::options::StorageKind;
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
@@ -31,11 +30,12 @@ use crate::delivery::cache::Cache;
 use crate::delivery::fetch::{Access, Freshness, Retry, Size, Wanted, fetch};
 use crate::delivery::indexed_db::IndexedDb;
 use crate::delivery::storage::{AnyStorage, Memory};
-use crate::delivery::{LoadOptions, Source, inspect};
+use crate::delivery::{Source, inspect};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 use crate::ops::{checks, launch};
 use crate::parity;
+use crate::weights::index::{INDEX_FILE, Index};
 
 unsafe extern "C" {
     fn __wasm_call_ctors();
@@ -102,7 +102,7 @@ impl Runtime {
         promise(async move {
             let (address, options) = (Address::parse(&url)?, options::load(&options)?);
             let mut progress = |event| call(on_progress.as_ref(), || to_js(&event));
-            flag.guard(Model::load(shared, address, &options, Arithmetic::AsStored, &mut progress)).await.map(JsValue::from)
+            flag.guard(Model::load(shared, address, &options, &mut progress)).await.map(JsValue::from)
         })
     }
 
@@ -177,15 +177,20 @@ impl Runtime {
     ) -> Promise {
         let shared = self.shared.clone();
         promise(async move {
+            let device = &shared.device;
             let files = fixture(&Address::parse(&fixture_url)?).await?;
-            let model = quiet_load(&shared, model_url.as_deref(), Arithmetic::AsStored).await;
-            let reference = match dequantized {
-                true => quiet_load(&shared, model_url.as_deref(), Arithmetic::Dequantized).await?,
-                false => None,
+            let model = match model_url {
+                Some(url) => model_files(&Address::parse(&url)?, &files).await?,
+                None => parity::Files::new(),
             };
-            let model = model.as_ref().map(|model| model.as_ref().map(Model::blip2)).map_err(Clone::clone);
+            let load = |dequantized| {
+                parity::Models::load(device, &files, &|folder, plan| parity::converted(device, &model, folder, plan, dequantized))
+            };
+            let models = if model.is_empty() { Ok(parity::Models::None) } else { load(false) };
+            let reference = dequantized.then(|| load(true)).transpose()?;
             let mut case = |case: &parity::Case| call(Some(&on_case), || to_js(case));
-            let summary = parity::run(&shared.device, &files, model, reference.as_ref().map(Model::blip2), &mut case).await?;
+            let models = models.as_ref().map_err(Clone::clone);
+            let summary = parity::run(device, &files, models, reference.as_ref(), &mut case).await?;
             Ok(to_js(&summary))
         })
     }
@@ -205,9 +210,21 @@ async fn device() -> Result<Device> {
     Ok(Device::cpu())
 }
 
-async fn quiet_load(shared: &Rc<Shared>, url: Option<&str>, arithmetic: Arithmetic) -> Result<Option<Model>> {
-    let Some(url) = url else { return Ok(None) };
-    Model::load(shared.clone(), Address::parse(url)?, &LoadOptions::default(), arithmetic, &mut |_| {}).await.map(Some)
+/// The weights of a converted fixture, and of those of its folders that hold a checkpoint.
+async fn model_files(model: &Address, fixture: &parity::Files) -> Result<parity::Files> {
+    let mut files = parity::Files::new();
+    let folders = fixture.keys().filter_map(|name| name.strip_suffix("model.safetensors"));
+    let indexed = fixture.keys().filter_map(|name| name.strip_suffix(INDEX_FILE));
+    for folder in folders.chain(indexed) {
+        let bytes = fixture_file(model, &format!("{folder}{INDEX_FILE}")).await?;
+        for (name, _) in Index::parse(&bytes)?.shards() {
+            let path = format!("{folder}{name}");
+            let shard = fixture_file(model, &path).await?;
+            files.insert(path, shard);
+        }
+        files.insert(format!("{folder}{INDEX_FILE}"), bytes);
+    }
+    Ok(files)
 }
 
 async fn fixture(folder: &Address) -> Result<BTreeMap<String, Vec<u8>>> {

@@ -19,12 +19,11 @@ use crate::delivery::progress::Progress;
 use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_model};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::generation::Finish;
 use crate::models;
 use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::load_image;
-use crate::tasks::{Answer, Blip2, ImageFeatures, Timings};
+use crate::tasks::{Answer, Blip2, ImageFeatures};
 use crate::weights::index::{Index, Stage};
 use crate::weights::{Weights, shard};
 
@@ -49,10 +48,9 @@ impl Model {
         shared: Rc<Shared>,
         address: Address,
         options: &LoadOptions,
-        arithmetic: Arithmetic,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let mut uploads = Uploads { device: &shared.device, arithmetic, files: BTreeMap::new(), weights: None, in_flight: 0 };
+        let mut uploads = Uploads { device: &shared.device, files: BTreeMap::new(), weights: None, in_flight: 0 };
         let source = Source { address: &address, network: &Browser, cache: &shared.cache };
         let loaded = load_model(&source, options, progress, &mut uploads).await?;
         let Uploads { files, weights, .. } = uploads;
@@ -61,24 +59,11 @@ impl Model {
         let url = address.as_str().into();
         Ok(Self { inner: Rc::new(Inner { shared, blip2, url, loaded }) })
     }
-
-    pub(super) fn blip2(&self) -> &Blip2 {
-        &self.inner.blip2
-    }
-}
-
-/// What the model computes with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arithmetic {
-    AsStored,
-    /// f32, from the dequantized weights: what quantized arithmetic is held to.
-    Dequantized,
 }
 
 /// Takes each shard to the device as it comes.
 struct Uploads<'a> {
     device: &'a Device,
-    arithmetic: Arithmetic,
     files: BTreeMap<String, Vec<u8>>,
     weights: Option<Weights>,
     in_flight: usize,
@@ -94,10 +79,7 @@ impl Receiver for Uploads<'_> {
 
     async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()> {
         if let Some(weights) = &self.weights {
-            match self.arithmetic {
-                Arithmetic::AsStored => shard::push(weights, index, file, bytes)?,
-                Arithmetic::Dequantized => shard::push_dequantized(weights, index, file, bytes)?,
-            }
+            shard::push(weights, index, file, bytes)?;
         }
         self.in_flight += bytes.len();
         if is_webgpu(self.device) && self.in_flight >= UPLOAD_LIMIT {
@@ -182,8 +164,7 @@ impl Image {
             };
             let generation = inner.blip2.generate(&features, prompt.as_deref(), &config, &mut piece);
             let answer = flag.guard_stoppable(&nothing_yet, generation).await?;
-            let nothing = || Answer { text: String::new(), ids: vec![], finish: Finish::Stopped, timings: Timings::default() };
-            Ok(to_js(&answer.unwrap_or_else(nothing)))
+            Ok(to_js(&answer.unwrap_or_else(Answer::stopped_at_once)))
         })
     }
 }

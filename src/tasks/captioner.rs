@@ -1,16 +1,18 @@
 //! A whole captioning model: picture in, words out as they come.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use burn_tensor::{Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::generation::{Finish, GenerationConfig};
+use crate::generation::{Finish, Generated, GenerationConfig, Inputs, StopRule, StopStrings, ends_in_stop_string};
 use crate::models::Blip2Config;
 use crate::pace;
-use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer};
+use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
 use crate::tasks::{Blip2ForConditionalGeneration, GenerateInputs};
 use crate::weights::Weights;
 
@@ -20,12 +22,20 @@ pub struct Blip2 {
 }
 
 /// What a picture is to the language model, kept on the device: every question about it starts from here.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ImageFeatures {
     /// [1, Q, width of the language model]
     features: Tensor<3>,
     pub encode_ms: f64,
+    /// What T5's encoder made of the picture and a question, newest last.
+    encoded: Rc<RefCell<Vec<Encoding>>>,
 }
+
+/// A question, and what the language model starts from.
+type Encoding = (Option<String>, Inputs);
+
+/// Questions about one picture whose encoding is kept.
+const KEPT_ENCODINGS: usize = 8;
 
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct Timings {
@@ -37,11 +47,28 @@ pub struct Timings {
 /// New text only, without the prompt and without spaces around it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Answer {
+    /// The best candidate's.
     pub text: String,
-    /// All ids: image tokens, prompt, new ones.
+    /// All ids of the best candidate: image tokens, prompt, new ones; of T5 those of its decoder.
     pub ids: Vec<u32>,
     pub finish: Finish,
     pub timings: Timings,
+    /// `num_return_sequences` of them, best first where they have scores.
+    pub candidates: Vec<Candidate>,
+}
+
+impl Answer {
+    /// Of a call that was stopped before it had any.
+    pub fn stopped_at_once() -> Self {
+        Self { text: String::new(), ids: vec![], finish: Finish::Stopped, timings: Timings::default(), candidates: vec![] }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Candidate {
+    pub text: String,
+    /// HF's `sequences_scores`: the sum of log-probabilities over length^length_penalty. Of beams alone.
+    pub score: Option<f32>,
 }
 
 impl Blip2 {
@@ -63,11 +90,12 @@ impl Blip2 {
         let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.captioner.device.burn);
         let features = self.captioner.get_image_features(&pixels, false).await?;
         pace::macrotask().await;
-        Ok(ImageFeatures { features, encode_ms: pace::now() - started })
+        Ok(ImageFeatures { features, encode_ms: pace::now() - started, encoded: Rc::default() })
     }
 
     /// The text that continues `prompt` (a caption where it is `None`). `on_piece` gets the new text as it becomes certain;
-    /// joined, the pieces are the text before it is trimmed. Errors: input-invalid, option-unsupported, kernel, device-lost.
+    /// joined, the pieces are the text before it is trimmed. Beams have nothing certain before their end: the text then comes
+    /// whole. Errors: input-invalid, option-unsupported, kernel, device-lost.
     pub async fn generate(
         &self,
         image: &ImageFeatures,
@@ -75,44 +103,121 @@ impl Blip2 {
         config: &GenerationConfig,
         on_piece: &mut dyn FnMut(&str) -> ControlFlow<()>,
     ) -> Result<Answer> {
-        let started = pace::now();
-        let inputs = match prompt {
+        let mut telling = Telling::new(&self.processor.tokenizer, on_piece);
+        let inputs = self.inputs(image, prompt).await?;
+        let prefix = inputs.prefix.first().map_or(0, Vec::len);
+        let strings = config.stop_strings.as_ref().map(StopStrings::to_vec).unwrap_or_default();
+        let mut failed = None;
+        let mut stop = |ids: &[u32]| match says_stop(&self.processor.tokenizer, ids, &strings) {
+            Ok(stops) => stops,
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
+        };
+        let stop: Option<StopRule> = if strings.is_empty() { None } else { Some(&mut stop) };
+        let generated = self.captioner.generate_from(inputs, config, stop, &mut |ids| telling.step(ids)).await?;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let candidates = self.candidates(&generated, prefix)?;
+        let best = candidates.first().map(|candidate| candidate.text.clone()).unwrap_or_default();
+        let (text, timings) = telling.finish(generated.sequences_scores.is_some().then_some(best.as_str()))?;
+        let ids = generated.ids.into_iter().next().unwrap_or_default();
+        Ok(Answer { text: text.trim().to_string(), ids, finish: generated.finish, timings, candidates })
+    }
+
+    /// Prompt and picture as the language model takes them; the work of an encoder is done once for each prompt.
+    async fn inputs(&self, image: &ImageFeatures, prompt: Option<&str>) -> Result<Inputs> {
+        let key = prompt.map(str::to_string);
+        if let Some((_, inputs)) = image.encoded.borrow().iter().find(|(kept, _)| *kept == key) {
+            return Ok(inputs.clone());
+        }
+        let asked = match prompt {
             None => GenerateInputs::Image,
             Some(prompt) => {
                 let encoded = self.processor.text(&[prompt], true, &TextOptions::default())?;
                 GenerateInputs::Ids { input_ids: encoded.input_ids, attention_mask: Some(encoded.attention_mask) }
             }
         };
-        let tokenizer = &self.processor.tokenizer;
-        let mut streamer = TextStreamer::default();
-        let (mut text, mut timings, mut failed) = (String::new(), Timings::default(), None);
-        let mut on_step = |ids: &[u32]| {
-            if timings.tokens == 0 {
-                timings.first_token_ms = pace::now() - started;
+        let inputs = self.captioner.inputs(&image.features, asked).await?;
+        if self.captioner.model.language_model.is_encoder_decoder() {
+            let mut kept = image.encoded.borrow_mut();
+            if kept.len() == KEPT_ENCODINGS {
+                kept.remove(0);
             }
-            timings.tokens += 1;
-            match streamer.push(tokenizer, ids[0]) {
-                Ok(piece) => {
-                    text.push_str(&piece);
-                    on_piece(&piece)
-                }
-                Err(error) => {
-                    failed = Some(error);
-                    ControlFlow::Break(())
-                }
-            }
+            kept.push((key, inputs.clone()));
+        }
+        Ok(inputs)
+    }
+
+    fn candidates(&self, generated: &Generated, prefix: usize) -> Result<Vec<Candidate>> {
+        let score = |row: usize| generated.sequences_scores.as_ref().and_then(|scores| scores.get(row).copied());
+        let candidate = |(row, ids): (usize, &Vec<u32>)| {
+            let text = self.processor.decode(&ids[prefix.min(ids.len())..], true)?;
+            Ok(Candidate { text: text.trim().to_string(), score: score(row) })
         };
-        let generated = self.captioner.generate(&image.features, inputs, config, &mut on_step).await?;
-        if let Some(error) = failed {
+        generated.ids.iter().enumerate().map(candidate).collect()
+    }
+}
+
+/// Whether the text of the newest id ends one of the strings.
+fn says_stop(tokenizer: &Tokenizer, ids: &[u32], strings: &[String]) -> Result<bool> {
+    let Some((_, before)) = ids.split_last() else { return Ok(false) };
+    Ok(ends_in_stop_string(&tokenizer.decode(before, false)?, &tokenizer.decode(ids, false)?, strings))
+}
+
+/// The pieces of an answer on their way to whoever listens.
+struct Telling<'a> {
+    tokenizer: &'a Tokenizer,
+    on_piece: &'a mut dyn FnMut(&str) -> ControlFlow<()>,
+    streamer: TextStreamer,
+    text: String,
+    timings: Timings,
+    started: f64,
+    failed: Option<Error>,
+}
+
+impl<'a> Telling<'a> {
+    fn new(tokenizer: &'a Tokenizer, on_piece: &'a mut dyn FnMut(&str) -> ControlFlow<()>) -> Self {
+        let (streamer, text, timings) = (TextStreamer::default(), String::new(), Timings::default());
+        Self { tokenizer, on_piece, streamer, text, timings, started: pace::now(), failed: None }
+    }
+
+    /// The newest id of each row; none where nothing is certain yet.
+    fn step(&mut self, ids: &[u32]) -> ControlFlow<()> {
+        if self.timings.tokens == 0 {
+            self.timings.first_token_ms = pace::now() - self.started;
+        }
+        self.timings.tokens += 1;
+        let Some(id) = ids.first() else { return (self.on_piece)("") };
+        match self.streamer.push(self.tokenizer, *id) {
+            Ok(piece) => self.tell(&piece),
+            Err(error) => {
+                self.failed = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    fn tell(&mut self, piece: &str) -> ControlFlow<()> {
+        self.text.push_str(piece);
+        (self.on_piece)(piece)
+    }
+
+    /// What was held back, or `whole` where nothing was told on the way.
+    fn finish(mut self, whole: Option<&str>) -> Result<(String, Timings)> {
+        if let Some(error) = self.failed.take() {
             return Err(error);
         }
-        let rest = streamer.finish(tokenizer)?;
+        let rest = match whole {
+            Some(text) => text.to_string(),
+            None => self.streamer.finish(self.tokenizer)?,
+        };
         if !rest.is_empty() {
-            text.push_str(&rest);
-            let _ = on_piece(&rest);
+            let _ = self.tell(&rest);
         }
-        timings.total_ms = pace::now() - started;
-        let ids = generated.ids.into_iter().next().unwrap_or_default();
-        Ok(Answer { text: text.trim().to_string(), ids, finish: generated.finish, timings })
+        self.timings.total_ms = pace::now() - self.started;
+        Ok((self.text, self.timings))
     }
 }

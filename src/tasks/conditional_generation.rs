@@ -6,8 +6,9 @@ use burn_tensor::Tensor;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::generation::{self, Generated, GenerationConfig, Inputs};
-use crate::models::{Blip2Config, Blip2Model};
+use crate::generation::{self, Generated, GenerationConfig, Inputs, StopRule};
+use crate::models::text::LanguageOutput;
+use crate::models::{Blip2Config, Blip2Model, Prompt, TextInputs};
 use crate::ops::read_floats;
 use crate::weights::Weights;
 
@@ -27,6 +28,28 @@ pub enum GenerateInputs {
     Embeds { inputs_embeds: Box<Tensor<2>>, attention_mask: Vec<Vec<u32>> },
 }
 
+/// What `forward` is asked, beside the image features.
+#[derive(Debug, Clone, Copy)]
+pub struct ForwardInputs<'a> {
+    /// [B, S], image tokens in their places
+    pub input_ids: &'a [Vec<u32>],
+    /// [B, S]; all attended where `None`
+    pub attention_mask: Option<&'a [Vec<u32>]>,
+    /// [B, T], for T5; made from the labels where `None`
+    pub decoder_input_ids: Option<&'a [Vec<u32>]>,
+    /// [B, L]: OPT's are those of the last L positions, T5's those of its decoder. −100 does not count.
+    pub labels: Option<&'a [Vec<i64>]>,
+}
+
+/// HF `Blip2ForConditionalGenerationModelOutput`.
+pub struct ConditionalOutput {
+    /// Mean cross entropy, where there are labels.
+    pub loss: Option<f32>,
+    /// [B, S, vocabulary], or [B, T, vocabulary] of T5's decoder
+    pub logits: Tensor<3>,
+    pub language_model: LanguageOutput,
+}
+
 impl Blip2ForConditionalGeneration {
     /// Errors: model-unsupported, weight-missing, weight-shape.
     pub fn load(device: &Device, config: &Blip2Config, weights: &Weights) -> Result<Self> {
@@ -36,6 +59,45 @@ impl Blip2ForConditionalGeneration {
     /// pixel_values [B, 3, H, W] → [B, Q, width of the language model]
     pub async fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
         self.model.get_image_features(pixel_values, interpolate_pos_encoding).await
+    }
+
+    /// HF `forward`: logits of every position and, with labels, their loss. Errors: input-invalid, device-lost, kernel.
+    pub async fn forward(&self, image_features: &Tensor<3>, inputs: ForwardInputs<'_>) -> Result<ConditionalOutput> {
+        let all = ones(inputs.input_ids);
+        let shifted = match (inputs.decoder_input_ids, inputs.labels) {
+            (None, Some(labels)) if self.model.language_model.is_encoder_decoder() => Some(self.shift_right(labels)?),
+            _ => None,
+        };
+        let text = TextInputs {
+            input_ids: inputs.input_ids,
+            attention_mask: inputs.attention_mask.unwrap_or(&all),
+            decoder_input_ids: inputs.decoder_input_ids.or(shifted.as_deref()),
+        };
+        let output = self.model.forward(&self.device, text, image_features).await?;
+        let loss = match inputs.labels {
+            Some(labels) => Some(self.loss(&output.logits, labels).await?),
+            None => None,
+        };
+        Ok(ConditionalOutput { loss, logits: output.logits, language_model: output.language_model })
+    }
+
+    /// A decoder beside an encoder predicts its own position; one that goes on behind the prompt predicts the next.
+    async fn loss(&self, logits: &Tensor<3>, labels: &[Vec<i64>]) -> Result<f32> {
+        let next = if self.model.language_model.is_encoder_decoder() { 0 } else { 1 };
+        cross_entropy(&read_floats(logits.clone()).await?, logits.dims(), labels, next)
+    }
+
+    /// HF `_shift_right`: the decoder's first token, then all labels but the last; −100 becomes padding.
+    fn shift_right(&self, labels: &[Vec<i64>]) -> Result<Vec<Vec<u32>>> {
+        let special = self.model.language_model.special_tokens();
+        let missing = |name: &str| Error::config("config.json", format!("text_config: no {name}"));
+        let first = special.decoder_start.ok_or_else(|| missing("decoder_start_token_id"))?;
+        let pad = special.pad.ok_or_else(|| missing("pad_token_id"))?;
+        let id = |label: &i64| match *label {
+            -100 => Ok(pad),
+            label => u32::try_from(label).map_err(|_| Error::input("labels", format!("{label} is no id"))),
+        };
+        labels.iter().map(|row| std::iter::once(Ok(first)).chain(row.iter().map(id)).take(row.len()).collect()).collect()
     }
 
     /// Ids for each row of `image_features` [B, Q, width]. `on_step` gets each row's newest id and may end it.
@@ -48,20 +110,48 @@ impl Blip2ForConditionalGeneration {
         on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
     ) -> Result<Generated> {
         let inputs = self.inputs(image_features, inputs).await?;
-        let language_model = &self.model.language_model;
-        let (_, eos_token_ids, pad_token_id) = language_model.special_token_ids();
-        let settings = config.resolve(&generation::Prompt {
-            prefix_length: inputs.prefix.first().map_or(0, Vec::len),
-            positions: inputs.attention_mask.first().map_or(0, Vec::len),
-            vocab_size: language_model.vocab_size(),
-            max_position_embeddings: language_model.max_position_embeddings(),
-            eos_token_ids,
-            pad_token_id,
-        })?;
-        generation::generate(&self.device, language_model, inputs, &settings, on_step).await
+        self.generate_from(inputs, config, None, on_step).await
     }
 
-    async fn inputs(&self, image_features: &Tensor<3>, inputs: GenerateInputs) -> Result<Inputs> {
+    /// The same from what `inputs` gave, which may be kept and used again. `stop` hears the new ids of a row and says whether
+    /// it ends there.
+    pub async fn generate_from(
+        &self,
+        inputs: Inputs,
+        config: &GenerationConfig,
+        stop: Option<StopRule<'_>>,
+        on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        let language_model = &self.model.language_model;
+        let special = language_model.special_tokens();
+        let fields = self.model.config.text_config.generation_fields();
+        let defaults = serde_json::from_value(serde_json::Value::Object(fields));
+        let settings = config.resolve(&generation::Limits {
+            prefix_length: inputs.prefix.first().map_or(0, Vec::len),
+            positions: if language_model.is_encoder_decoder() { 1 } else { inputs.prompt.positions() },
+            vocab_size: language_model.vocab_size(),
+            max_position_embeddings: language_model.max_position_embeddings(),
+            eos_token_ids: special.eos,
+            pad_token_id: special.pad,
+            defaults: defaults.map_err(|error| Error::config("config.json", format!("text_config: {error}")))?,
+        })?;
+        generation::generate(&self.device, language_model, inputs, &settings, stop, on_step).await
+    }
+
+    /// What `generate` starts from: image features in their places, and T5's encoder run over them.
+    pub async fn inputs(&self, image_features: &Tensor<3>, inputs: GenerateInputs) -> Result<Inputs> {
+        let mut inputs = self.embedded(image_features, inputs).await?;
+        if self.model.language_model.is_encoder_decoder() {
+            let special = self.model.language_model.special_tokens();
+            let first = special.decoder_start;
+            let first = first.ok_or_else(|| Error::config("config.json", "text_config: no decoder_start_token_id"))?;
+            inputs.prefix = vec![vec![first]; inputs.prefix.len()];
+            inputs.prompt = self.model.language_model.encode(inputs.prompt).await?;
+        }
+        Ok(inputs)
+    }
+
+    async fn embedded(&self, image_features: &Tensor<3>, inputs: GenerateInputs) -> Result<Inputs> {
         match inputs {
             GenerateInputs::Image => {
                 let row = self.image_only_ids()?;
@@ -72,14 +162,14 @@ impl Blip2ForConditionalGeneration {
                 let places = self.image_places(&inputs_embeds, attention_mask.len()).await?;
                 let inputs_embeds = self.model.scatter(&self.device, *inputs_embeds, &places, image_features)?;
                 let prefix = vec![vec![]; attention_mask.len()];
-                Ok(Inputs { inputs_embeds, attention_mask, prefix })
+                Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask }, prefix })
             }
         }
     }
 
     /// `[image token]·Q + [bos]`, as HF makes it where there is no text.
     fn image_only_ids(&self) -> Result<Vec<u32>> {
-        let (bos, _, _) = self.model.language_model.special_token_ids();
+        let bos = self.model.language_model.special_tokens().bos;
         let bos = bos.ok_or_else(|| Error::config("config.json", "text_config: no bos_token_id to start without a prompt"))?;
         let mut ids = vec![self.image_token()?; self.model.config.num_query_tokens];
         ids.push(bos);
@@ -91,7 +181,7 @@ impl Blip2ForConditionalGeneration {
     }
 
     fn inputs_of_ids(&self, image_features: &Tensor<3>, input_ids: Vec<Vec<u32>>, attention_mask: Option<Vec<Vec<u32>>>) -> Result<Inputs> {
-        let attention_mask = attention_mask.unwrap_or_else(|| input_ids.iter().map(|row| vec![1; row.len()]).collect());
+        let attention_mask = attention_mask.unwrap_or_else(|| ones(&input_ids));
         let length = input_ids.first().map_or(0, Vec::len);
         let rectangular = |rows: &[Vec<u32>]| rows.len() == input_ids.len() && rows.iter().all(|row| row.len() == length);
         if length == 0 || !rectangular(&input_ids) || !rectangular(&attention_mask) {
@@ -102,7 +192,7 @@ impl Blip2ForConditionalGeneration {
             return Err(Error::input("input_ids", format!("{id} is not in a vocabulary of {vocab_size}")));
         }
         let inputs_embeds = self.model.merge(&self.device, &input_ids, image_features)?;
-        Ok(Inputs { inputs_embeds, attention_mask, prefix: input_ids })
+        Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask }, prefix: input_ids })
     }
 
     /// Which rows of the embeddings are the image token's, in all dimensions.
@@ -119,17 +209,21 @@ impl Blip2ForConditionalGeneration {
     }
 }
 
-/// HF's loss of a causal language model: logits [B, S, V] (flat) of the last positions against labels [B, L ≤ S], each
-/// position predicting the next, mean over labels that are not −100. Errors: input-invalid.
-pub fn cross_entropy(logits: &[f32], [batch, length, vocabulary]: [usize; 3], labels: &[Vec<i64>]) -> Result<f32> {
+fn ones(rows: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    rows.iter().map(|row| vec![1; row.len()]).collect()
+}
+
+/// HF's loss of a language model: logits [B, S, V] (flat) of the last positions against labels [B, L ≤ S], each position
+/// predicting the one `next` further on, mean over labels that are not −100. Errors: input-invalid.
+pub fn cross_entropy(logits: &[f32], [batch, length, vocabulary]: [usize; 3], labels: &[Vec<i64>], next: usize) -> Result<f32> {
     let kept = labels.first().map_or(0, Vec::len);
     if labels.len() != batch || kept > length || labels.iter().any(|row| row.len() != kept) || logits.len() != batch * length * vocabulary {
         return Err(Error::input("labels", format!("{} rows of {kept} for logits {:?}", labels.len(), [batch, length, vocabulary])));
     }
     let (mut sum, mut count) = (0.0f64, 0u32);
     for (row, labels) in labels.iter().enumerate() {
-        for (place, label) in labels.iter().enumerate().skip(1).filter(|(_, label)| **label != -100) {
-            let at = (row * length + length - kept + place - 1) * vocabulary;
+        for (place, label) in labels.iter().enumerate().skip(next).filter(|(_, label)| **label != -100) {
+            let at = (row * length + length - kept + place - next) * vocabulary;
             let scores = &logits[at..at + vocabulary];
             let label = usize::try_from(*label).ok().filter(|label| *label < vocabulary);
             let label = label.ok_or_else(|| Error::input("labels", "an id outside the vocabulary"))?;

@@ -2,6 +2,8 @@
 
 mod captioner;
 mod conditional_generation;
+mod image_text_retrieval;
 
-pub use captioner::{Answer, Blip2, ImageFeatures, Timings};
-pub use conditional_generation::{Blip2ForConditionalGeneration, GenerateInputs, cross_entropy};
+pub use captioner::{Answer, Blip2, Candidate, ImageFeatures, Timings};
+pub use conditional_generation::{Blip2ForConditionalGeneration, ConditionalOutput, ForwardInputs, GenerateInputs, cross_entropy};
+pub use image_text_retrieval::{ImageTextRetrieval, Ranked, RetrievalImage, match_probability};
