@@ -74,14 +74,21 @@ async function converted(programs, fixture, quant) {
   const draft = `${dir}.${process.pid}.part`;
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(dirname(draft), { recursive: true });
-  const { code, output } = await run(programs.convert, [fixture, draft, "--quant", quant], { quiet: true, timeout: SILENCE });
-  if (code !== 0) {
-    rmSync(draft, { recursive: true, force: true });
-    return { dir: null, error: output.trim() || `convert ended with exit code ${code}`, pending: output.includes("error[model-unsupported]") };
+  // A fixture may hold checkpoints of other classes in folders of their own.
+  const checkpoints = names.filter(name => basename(name) === "config.json" && holdsWeights(join(fixture, dirname(name)))).map(dirname);
+  for (const place of checkpoints.sort()) {
+    const args = [join(fixture, place), join(draft, place), "--quant", quant];
+    const { code, output } = await run(programs.convert, args, { quiet: true, timeout: SILENCE });
+    if (code !== 0) {
+      rmSync(draft, { recursive: true, force: true });
+      return { dir: null, error: output.trim() || `convert ended with exit code ${code}`, pending: output.includes("error[model-unsupported]") };
+    }
   }
   renameSync(draft, dir);
   return { dir, error: null, pending: false };
 }
+
+const holdsWeights = folder => ["model.safetensors", "model.safetensors.index.json"].some(name => existsSync(join(folder, name)));
 
 /** Counts the cases of one target, and prints them. */
 class Tally {

@@ -85,16 +85,12 @@ export async function unit() {
   return code !== 0 && result.failed === 0 ? sum([result, FAIL]) : result;
 }
 
-/** What nobody claims to work yet. Whatever else a runner calls `not yet` has been lost, and fails. */
-const WAITING = { fixtures: ["t5", "t5_tied", "itm"], cases: /beam/ };
-
 /** The fixtures on all four targets, with weights stored in one way. */
 export async function fixtures(quant) {
-  const { passed, failed, notYet, waiting } = await parity([at("tests", "fixtures")], { quant });
-  const lost = waiting.filter(({ fixture, name }) => !WAITING.fixtures.includes(fixture) && !WAITING.cases.test(name));
-  for (const { fixture, name } of lost) say(`${fixture}: ${name} is "not yet", but is known to work`);
-  say(`${passed} of ${passed + failed} cases${notYet > 0 ? `, ${notYet} not yet` : ""}`);
-  return passed === 0 ? FAIL : { passed, failed: failed + lost.length };
+  const { passed, failed, waiting } = await parity([at("tests", "fixtures")], { quant });
+  for (const { fixture, name } of waiting) say(`${fixture}: ${name} is "not yet", but is known to work`);
+  say(`${passed} of ${passed + failed} cases`);
+  return passed === 0 ? FAIL : { passed, failed: failed + waiting.length };
 }
 
 /** The specs in Chromium, on the site that was built. */

@@ -5,7 +5,7 @@ mod common;
 use blip2_web::device::Device;
 
 /// Each folder, and the fewest cases that have to pass in it: a list that shrinks is a failure too.
-const FOLDERS: [(&str, usize); 3] = [("opt", 85), ("opt_odd", 59), ("opt_odd2", 61)];
+const FOLDERS: [(&str, usize); 6] = [("opt", 85), ("opt_odd", 59), ("opt_odd2", 61), ("t5", 85), ("t5_tied", 50), ("itm", 50)];
 
 fn all_folders_pass(device: &Device) {
     for (name, fewest) in FOLDERS {

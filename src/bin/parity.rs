@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use blip2_web::device::Device;
-use blip2_web::parity::{self, Files};
-use blip2_web::tasks::Blip2;
-use blip2_web::weights::index::{INDEX_FILE, Index};
+use blip2_web::parity::{self, Files, Models};
 use blip2_web::{Error, Result};
 use clap::{Parser, ValueEnum};
 
@@ -31,23 +29,23 @@ struct Arguments {
     dequantized: bool,
 }
 
+/// Every file of a folder, at any depth.
 fn read_folder(path: &Path, prefix: &str, files: &mut Files) -> Result<()> {
     let failed = |error: std::io::Error| Error::file(path, error);
     for entry in std::fs::read_dir(path).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
-        if let Some(name) = path.file_name().filter(|_| path.is_file()) {
-            let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-            files.insert(format!("{prefix}{}", name.to_string_lossy()), bytes);
+        let Some(name) = path.file_name().map(|name| format!("{prefix}{}", name.to_string_lossy())) else { continue };
+        if path.is_dir() {
+            read_folder(&path, &format!("{name}/"), files)?;
+        } else {
+            files.insert(name, std::fs::read(&path).map_err(|error| Error::file(&path, error))?);
         }
     }
     Ok(())
 }
 
-fn load(device: &Device, folder: &Path, dequantized: bool) -> Result<Blip2> {
-    let mut files = Files::new();
-    read_folder(folder, "", &mut files)?;
-    let index = files.get(INDEX_FILE).ok_or_else(|| Error::config(INDEX_FILE, "is missing"))?;
-    parity::load(device, &Index::parse(index)?, &files, dequantized)
+fn load(device: &Device, fixture: &Files, model: &Files, dequantized: bool) -> Result<Models> {
+    Models::load(device, fixture, &|folder, plan| parity::converted(device, model, folder, plan, dequantized))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
@@ -61,16 +59,14 @@ fn run(arguments: &Arguments) -> Result<()> {
     if images.is_dir() {
         read_folder(&images, "images/", &mut files)?;
     }
-    let model = match &arguments.model {
-        Some(folder) => load(&device, folder, false).map(Some),
-        None => Ok(None),
-    };
-    let reference = match (&arguments.model, arguments.dequantized) {
-        (Some(folder), true) => Some(load(&device, folder, true)?),
-        _ => None,
-    };
-    let model = model.as_ref().map(Option::as_ref).map_err(Clone::clone);
-    let summary = pollster::block_on(parity::run(&device, &files, model, reference.as_ref(), &mut |case| println!("{case}")))?;
+    let mut model = Files::new();
+    if let Some(folder) = &arguments.model {
+        read_folder(folder, "", &mut model)?;
+    }
+    let models = if model.is_empty() { Ok(Models::None) } else { load(&device, &files, &model, false) };
+    let reference = arguments.dequantized.then(|| load(&device, &files, &model, true)).transpose()?;
+    let models = models.as_ref().map_err(Clone::clone);
+    let summary = pollster::block_on(parity::run(&device, &files, models, reference.as_ref(), &mut |case| println!("{case}")))?;
     println!("summary {}", serde_json::to_string(&summary).map_err(|error| Error::input("summary", error))?);
     Ok(())
 }

@@ -6,6 +6,8 @@
 
 mod images;
 mod model;
+mod models;
+mod retrieval;
 mod tensors;
 mod text;
 
@@ -15,15 +17,13 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models;
 use crate::ops::launch;
-use crate::tasks::Blip2;
-use crate::weights::index::Index;
-use crate::weights::{Weights, shard};
 
+pub use models::{GenerationModels, Models, converted};
+pub use retrieval::RetrievalModels;
 pub use tensors::Values;
 
-/// A fixture folder's files by name; those of its sibling `images` under `images/NAME`.
+/// A folder's files by name, those of its folders as `FOLDER/NAME`. A fixture also has its sibling `images` so.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -93,28 +93,34 @@ impl Report<'_> {
     }
 }
 
-/// Runs every case of one folder. `model` is the folder converted and loaded, where it holds a checkpoint. With `reference`,
-/// a model of the same weights in f32 on the same device, results are held to its results instead of the file's: how a
-/// quantized folder is held to plain arithmetic on its dequantized weights.
+/// Runs every case of one folder. `models` are the folder's checkpoints, loaded. With `reference`, models of the same weights
+/// in f32 on the same device, results are held to theirs instead of the file's: how a quantized folder is held to plain
+/// arithmetic on its dequantized weights.
 pub async fn run(
     device: &Device,
     files: &Files,
-    model: Result<Option<&Blip2>>,
-    reference: Option<&Blip2>,
+    models: Result<&Models>,
+    reference: Option<&Models>,
     on_case: &mut dyn FnMut(&Case),
 ) -> Result<Summary> {
     let before = launch::counts().dispatches;
     let mut report = Report { summary: Summary::default(), on_case };
     let expected = json(files, "expected.json")?;
     let tensors = tensors::read(files, "expected.safetensors")?;
-    match model {
-        Ok(None) if expected.get("generate").is_none() && expected.get("captions").is_none() => {
+    match models {
+        Ok(Models::None) if expected.get("generate").is_none() && expected.get("captions").is_none() => {
             images::run(files, &expected, &tensors, &mut report)
         }
-        Ok(None) => return Err(Error::input("model", "this fixture needs its model folder")),
-        Ok(Some(model)) => {
-            text::run(&model.processor, &expected, &mut report);
-            model::run(device, files, &expected, &tensors, model, reference, &mut report).await?;
+        Ok(Models::None) => return Err(Error::input("model", "this fixture needs its model folder")),
+        Ok(Models::Generation(models)) => {
+            let reference = reference.map(Models::generation).transpose()?;
+            text::run(&models.model.processor, &expected, &mut report);
+            model::run(device, files, &expected, &tensors, models, reference, &mut report).await?;
+        }
+        Ok(Models::Retrieval(models)) => {
+            let reference = reference.map(Models::retrieval).transpose()?;
+            text::run(&models.retrieval.processor, &expected, &mut report);
+            retrieval::run(device, files, &expected, &tensors, models, reference, &mut report).await?;
         }
         // A model that nobody implements yet: all its cases wait with it.
         Err(Error::ModelUnsupported { .. }) => not_yet(&expected, &tensors, &mut report),
@@ -123,21 +129,6 @@ pub async fn run(
     report.summary.adapter = device.adapter.name.clone();
     report.summary.dispatches = launch::counts().dispatches - before;
     Ok(report.summary)
-}
-
-/// The model of a folder from its files, shards included. `dequantized` puts every matrix into f32 first, by the plain
-/// unpacking that defines the layouts.
-pub fn load(device: &Device, index: &Index, files: &Files, dequantized: bool) -> Result<Blip2> {
-    let config = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-    let weights = Weights::new(device, models::plan(config)?);
-    for (name, _) in index.shards() {
-        let bytes = files.get(name).ok_or_else(|| Error::config(name, "is missing"))?;
-        match dequantized {
-            false => shard::push(&weights, index, name, bytes)?,
-            true => shard::push_dequantized(&weights, index, name, bytes)?,
-        }
-    }
-    Blip2::load(device, files, &weights)
 }
 
 fn not_yet(expected: &Value, tensors: &BTreeMap<String, tensors::Tensor>, report: &mut Report) {

@@ -7,13 +7,19 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::generation::GenerationConfig;
-use crate::models::ids_tensor;
+use crate::generation::{Generated, GenerationConfig};
+use crate::models::{TextInputs, ids_tensor};
 use crate::ops::read_floats;
 use crate::parity::tensors::{Tensor, Values, close, exact};
 use crate::parity::text::prompt_ids;
-use crate::parity::{Files, Report, array, equal, ids, images};
-use crate::tasks::{Blip2, GenerateInputs, cross_entropy};
+use crate::parity::{Files, GenerationModels, Report, array, equal, ids, images};
+use crate::processor::{Padding, PaddingSide};
+use crate::tasks::{Blip2, ForwardInputs, GenerateInputs};
+
+/// What the fixtures' generator gives T5: labels, ids for the decoder, and those for `text_features.logits`, which are in no file.
+const T5_LABELS: [&str; 2] = ["a red dog on the beach", "two cats"];
+const T5_DECODER_IDS: [[i64; 4]; 2] = [[0, 5, 9, 11], [0, 7, 3, 20]];
+const TEXT_FEATURES_DECODER_IDS: [u32; 3] = [0, 5, 9];
 
 type Tensors = BTreeMap<String, Tensor>;
 type Observed = BTreeMap<String, Values>;
@@ -23,14 +29,15 @@ pub(super) async fn run(
     files: &Files,
     expected: &Value,
     tensors: &Tensors,
-    model: &Blip2,
-    reference: Option<&Blip2>,
+    models: &GenerationModels,
+    reference: Option<&GenerationModels>,
     report: &mut Report<'_>,
 ) -> Result<()> {
     let fixture = Fixture { device, expected, tensors };
-    let found = fixture.observe(model).await;
+    let found = fixture.observe_all(models).await;
+    let model = &models.model;
     let reference_values = match reference {
-        Some(reference) => Some(fixture.observe(reference).await?),
+        Some(reference) => Some(fixture.observe_all(reference).await?),
         None => None,
     };
     for (name, tensor) in tensors {
@@ -48,10 +55,7 @@ pub(super) async fn run(
     }
     for case in array(&expected["generate"]) {
         let name = case["name"].as_str().unwrap_or_default();
-        if case["kwargs"]["num_beams"].as_u64().unwrap_or(1) > 1 {
-            report.not_yet(format!("generate.{name}"));
-            continue;
-        }
+        let reference = reference.map(|reference| &reference.model);
         report.push(format!("generate.{name}"), fixture.generate(name, case, model, reference).await);
     }
     Ok(())
@@ -92,6 +96,14 @@ impl Fixture<'_> {
         found.ok_or_else(|| Error::input(name, "is not among the generate cases"))
     }
 
+    async fn observe_all(&self, models: &GenerationModels) -> Result<Observed> {
+        let mut values = self.observe(&models.model).await?;
+        for (name, model) in &models.alternatives {
+            self.observe_alternative(name, model, &mut values).await?;
+        }
+        Ok(values)
+    }
+
     /// Every tensor that this model makes from the fixture's inputs.
     async fn observe(&self, model: &Blip2) -> Result<Observed> {
         let mut values = Observed::new();
@@ -104,7 +116,10 @@ impl Fixture<'_> {
         if let Some(input_ids) = self.tensors.get("text_features.input_ids") {
             let input_ids = input_ids.ids("text_features.input_ids")?;
             let mask = ones(&input_ids);
-            let output = model.captioner.model.get_text_features(self.device, &input_ids, &mask).await?;
+            let decoder_input_ids =
+                model.captioner.model.language_model.is_encoder_decoder().then(|| vec![TEXT_FEATURES_DECODER_IDS.to_vec()]);
+            let text = TextInputs { input_ids: &input_ids, attention_mask: &mask, decoder_input_ids: decoder_input_ids.as_deref() };
+            let output = model.captioner.model.get_text_features(self.device, text).await?;
             values.insert("text_features.logits".into(), Values::Floats(read_floats(output.logits).await?));
         }
         let pictures: Vec<&str> = self.tensors.keys().filter_map(|name| name.strip_suffix(".vision.last_hidden_state")).collect();
@@ -147,28 +162,60 @@ impl Fixture<'_> {
         let tag = format!("forward_{side}.");
         let table = |name: &str| self.tensor(&format!("{tag}{name}"));
         let case = self.case(&format!("greedy_prompt_batch2_{side}"))?;
-        let features = model.captioner.get_image_features(&self.pixels_of(&case["images"])?, false).await?;
+        let captioner = &model.captioner;
+        let features = captioner.get_image_features(&self.pixels_of(&case["images"])?, false).await?;
         let (input_ids, mask) = (table("input_ids")?.ids("input_ids")?, table("attention_mask")?.ids("attention_mask")?);
-        let output = model.captioner.model.forward(self.device, &input_ids, &mask, &features).await?;
-        let shape = output.logits.dims();
-        let logits = read_floats(output.logits).await?;
-        for (labels, loss) in [("labels", "loss"), ("short_labels", "short_labels_loss")] {
-            if let Ok(labels) = table(labels) {
-                let value = cross_entropy(&logits, shape, &labels.rows("labels")?)?;
-                values.insert(format!("{tag}{loss}"), Values::Floats(vec![value]));
+        let plain = ForwardInputs { input_ids: &input_ids, attention_mask: Some(&mask), decoder_input_ids: None, labels: None };
+        for (name, loss) in [("short_labels", "short_labels_loss"), ("labels", "loss")] {
+            let Ok(labels) = table(name) else { continue };
+            let labels = labels.rows(name)?;
+            let output = captioner.forward(&features, ForwardInputs { labels: Some(&labels), ..plain }).await?;
+            values.insert(format!("{tag}{loss}"), Values::Floats(output.loss.into_iter().collect()));
+            if name == "labels" {
+                values.insert(format!("{tag}logits"), Values::Floats(read_floats(output.logits).await?));
+                let states = output.language_model.hidden_states;
+                self.row0(&format!("{tag}lm.hidden_states"), states, input_ids[0].len(), values).await?;
+                if let Some(encoded) = output.language_model.encoder {
+                    let name = format!("{tag}encoder_last_hidden_state");
+                    values.insert(name, Values::Floats(read_floats(encoded.last_hidden_state).await?));
+                    self.row0(&format!("{tag}lm.encoder_hidden_states"), encoded.hidden_states, input_ids[0].len(), values).await?;
+                }
             }
         }
-        values.insert(format!("{tag}logits"), Values::Floats(logits));
-        let positions = shape[1];
-        for (place, state) in output.language_model.hidden_states.into_iter().enumerate() {
-            let width = state.dims()[1];
-            let row = read_floats(state.slice([0..positions, 0..width])).await?;
-            values.insert(format!("{tag}lm.hidden_states.{place}.row0"), Values::Floats(row));
+        if let Ok(decoder_input_ids) = table("decoder_input_ids") {
+            let decoder_input_ids = decoder_input_ids.ids("decoder_input_ids")?;
+            let output = captioner.forward(&features, ForwardInputs { decoder_input_ids: Some(&decoder_input_ids), ..plain }).await?;
+            values.insert(format!("{tag}decoder_logits"), Values::Floats(read_floats(output.logits).await?));
+            let states = output.language_model.hidden_states;
+            self.row0(&format!("{tag}lm.decoder_hidden_states"), states, decoder_input_ids[0].len(), values).await?;
         }
         if table("no_attention_mask.logits").is_ok() {
-            let output = model.captioner.model.forward(self.device, &input_ids, &ones(&input_ids), &features).await?;
+            let output = captioner.forward(&features, ForwardInputs { attention_mask: None, ..plain }).await?;
             values.insert(format!("{tag}no_attention_mask.logits"), Values::Floats(read_floats(output.logits).await?));
         }
+        Ok(())
+    }
+
+    /// The first row's `positions` of each hidden state [rows·positions, width], as NAME.PLACE.row0.
+    async fn row0(&self, name: &str, states: Vec<burn_tensor::Tensor<2>>, positions: usize, values: &mut Observed) -> Result<()> {
+        for (place, state) in states.into_iter().enumerate() {
+            let width = state.dims()[1];
+            let row = read_floats(state.slice([0..positions, 0..width])).await?;
+            values.insert(format!("{name}.{place}.row0"), Values::Floats(row));
+        }
+        Ok(())
+    }
+
+    /// The logits of the same weights under another config (`alt_gelu_new/config.json`).
+    async fn observe_alternative(&self, name: &str, model: &Blip2, values: &mut Observed) -> Result<()> {
+        let case = self.case("greedy_prompt_batch2_left")?;
+        let features = model.captioner.get_image_features(&self.pixels_of(&case["images"])?, false).await?;
+        let table = |name: &str| self.tensor(&format!("forward_left.{name}"))?.ids(name);
+        let (input_ids, mask, decoder_input_ids) = (table("input_ids")?, table("attention_mask")?, table("decoder_input_ids")?);
+        let inputs =
+            ForwardInputs { input_ids: &input_ids, attention_mask: Some(&mask), decoder_input_ids: Some(&decoder_input_ids), labels: None };
+        let output = model.captioner.forward(&features, inputs).await?;
+        values.insert(format!("{name}.decoder_logits"), Values::Floats(read_floats(output.logits).await?));
         Ok(())
     }
 
@@ -211,11 +258,20 @@ impl Fixture<'_> {
         let case = self.case(&format!("greedy_prompt_batch2_{side}"))?;
         let encoded = prompt_ids(&model.processor, case)?;
         let config = &model.captioner.model.config;
-        let (_, _, pad) = model.captioner.model.language_model.special_token_ids();
+        let language_model = &model.captioner.model.language_model;
+        let pad = language_model.special_tokens().pad;
         let label = |id: u32| if Some(id) == pad || Some(id) == config.image_token_index { -100 } else { i64::from(id) };
         match what {
             "input_ids" => Ok(flat(encoded.input_ids)),
             "attention_mask" => Ok(flat(encoded.attention_mask)),
+            // T5's labels are texts of their own.
+            "labels" if language_model.is_encoder_decoder() => {
+                let tokenizer = &model.processor.tokenizer;
+                let side = Some(PaddingSide::Right);
+                let rows = tokenizer.encode_batch(&T5_LABELS, Padding::Longest, None, None, side)?.input_ids;
+                Ok(rows.concat().into_iter().map(|id| if Some(id) == pad { -100 } else { i64::from(id) }).collect())
+            }
+            "decoder_input_ids" => Ok(T5_DECODER_IDS.into_iter().flatten().collect()),
             "labels" => Ok(encoded.input_ids.concat().into_iter().map(label).collect()),
             "short_labels" => {
                 let kept = self.tensor(name)?.shape[1];
@@ -230,21 +286,24 @@ impl Fixture<'_> {
     }
 
     async fn generate(&self, name: &str, case: &Value, model: &Blip2, reference: Option<&Blip2>) -> Result<String> {
-        let found = self.ids_of(name, case, model).await?;
-        let decoded = model.processor.batch_decode(&found, true)?;
+        let found = self.generated(name, case, model).await?;
+        let decoded = model.processor.batch_decode(&found.ids, true)?;
         if let Some(reference) = reference {
-            equal(name, &found, &self.ids_of(name, case, reference).await?)?;
-            return Ok(format!("{decoded:?}"));
+            let expected = self.generated(name, case, reference).await?;
+            equal(name, &found.ids, &expected.ids)?;
+            return scores(name, &found, expected.sequences_scores.as_deref());
         }
-        equal(name, &found, &ids(name, &case["ids"])?)?;
+        equal(name, &found.ids, &ids(name, &case["ids"])?)?;
         let strings = |key: &str| array(&case[key]).iter().map(|text| text.as_str().unwrap_or_default().to_string()).collect::<Vec<_>>();
         equal(name, &decoded, &strings("decoded"))?;
         let stripped: Vec<String> = decoded.iter().map(|text| text.trim().to_string()).collect();
         equal(name, &stripped, &strings("stripped"))?;
-        Ok(format!("{} rows", found.len()))
+        let expected: Option<Vec<f32>> =
+            serde_json::from_value(case["sequences_scores"].clone()).map_err(|error| Error::input(name, error))?;
+        scores(name, &found, expected.as_deref())
     }
 
-    async fn ids_of(&self, name: &str, case: &Value, model: &Blip2) -> Result<Vec<Vec<u32>>> {
+    async fn generated(&self, name: &str, case: &Value, model: &Blip2) -> Result<Generated> {
         let interpolate = case["interpolate"].as_bool().unwrap_or(false);
         let stored = format!("gen.{name}.pixel_values");
         let pixels = if self.tensors.contains_key(&stored) { self.pixels(&stored)? } else { self.pixels_of(&case["images"])? };
@@ -274,10 +333,21 @@ impl Fixture<'_> {
             ControlFlow::Continue(())
         };
         let generated = model.captioner.generate(&features, inputs, &config, &mut count).await?;
-        if generated.ids.first().is_some_and(|row| row.len() < steps) {
+        // Beams are cut to the longest answer, which may be shorter than the search.
+        let beams = generated.sequences_scores.is_some();
+        if !beams && generated.ids.first().is_some_and(|row| row.len() < steps) {
             return Err(Error::input(name, format!("{steps} steps for {} ids", generated.ids[0].len())));
         }
-        Ok(generated.ids)
+        Ok(generated)
+    }
+}
+
+/// The scores of beams; where there are none, how many rows.
+fn scores(name: &str, found: &Generated, expected: Option<&[f32]>) -> Result<String> {
+    match (&found.sequences_scores, expected) {
+        (None, None) => Ok(format!("{} rows", found.ids.len())),
+        (Some(found), Some(expected)) => close(name, &Values::Floats(found.clone()), &Values::Floats(expected.to_vec())),
+        (found, expected) => Err(Error::input(name, format!("sequences_scores {found:?}, expected {expected:?}"))),
     }
 }
 
