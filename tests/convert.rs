@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use blip2_web::Error;
 use blip2_web::convert::{Options, convert};
 use blip2_web::device::Device;
-use blip2_web::models;
+use blip2_web::models::{self, Class};
 use blip2_web::weights::index::{INDEX_FILE, Index, Stage};
 use blip2_web::weights::quant::Quant;
 use blip2_web::weights::{Weights, shard};
@@ -46,13 +46,13 @@ fn index(folder: &Path) -> Index {
 
 #[test]
 fn f32_folders_hold_the_checkpoint_bit_for_bit() {
-    for fixture in ["opt", "opt_odd", "opt_odd2"] {
-        let scratch = Scratch::new(&format!("exact-{fixture}"));
+    for fixture in ["opt", "opt_odd", "opt_odd2", "t5", "t5_tied", "itm", "itm/vision_with_projection"] {
+        let scratch = Scratch::new(&format!("exact-{}", fixture.replace('/', "-")));
         let dst = scratch.0.join("dst");
         convert(&common::fixtures().join(fixture), &dst, &Options::new(Quant::F32), &mut ()).expect("a conversion");
         let index = index(&dst);
         let files = common::folder(&dst);
-        for (key, (shape, values)) in common::checkpoint(&common::folder(&common::fixtures().join(fixture))) {
+        for (key, (shape, values)) in common::checkpoint(&common::folder(&common::fixtures().join(fixture)), "") {
             let entry = &index.tensors[&key];
             assert_eq!(entry.shape, shape, "{key}");
             let shard = safetensors::SafeTensors::deserialize(&files[&entry.parts[0].file]).expect("a shard");
@@ -117,17 +117,24 @@ fn refused(name: &str, spoil: impl FnOnce(&Path)) -> Error {
 }
 
 fn rewrite(src: &Path, change: impl Fn(&str, &mut Vec<usize>, &mut Vec<f32>) -> bool) {
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = common::checkpoint(&common::folder(src))
+    let tensors = common::checkpoint(&common::folder(src), "");
+    let changed = tensors
         .into_iter()
-        .filter_map(|(key, (mut shape, mut values))| {
-            change(&key, &mut shape, &mut values).then(|| (key, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
-        })
+        .filter_map(|(key, (mut shape, mut values))| change(&key, &mut shape, &mut values).then_some((key, (shape, values))));
+    save(src, changed);
+}
+
+/// One safetensors file of f32.
+fn save(folder: &Path, tensors: impl IntoIterator<Item = (String, (Vec<usize>, Vec<f32>))>) {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(key, (shape, values))| (key, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
         .collect();
     let views = tensors.iter().map(|(key, shape, bytes)| {
         (key.as_str(), safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).expect("a view"))
     });
     let bytes = safetensors::tensor::serialize(views, None).expect("a file");
-    std::fs::write(src.join("model.safetensors"), bytes).expect("a file");
+    std::fs::write(folder.join("model.safetensors"), bytes).expect("a file");
 }
 
 const KEY: &str = "qformer.encoder.layer.0.attention.attention.key.weight";
@@ -175,6 +182,179 @@ fn a_wrong_shape_a_missing_tensor_and_an_unknown_one_are_named() {
         std::fs::write(path, config).expect("a config");
     });
     assert!(matches!(&error, Error::ModelUnsupported { what, .. } if what.contains("qformer.encoder.layer.3")), "{error}");
+}
+
+/// Stages in the order in which their shards are wanted.
+fn stages(index: &Index) -> Vec<Stage> {
+    let mut stages: Vec<Stage> = index.shards().into_iter().filter_map(|(_, file)| file.stage).collect();
+    stages.dedup();
+    stages
+}
+
+fn shards(index: &Index, stage: Stage) -> Vec<String> {
+    let shards = index.shards().into_iter().filter(|(_, file)| file.stage == Some(stage));
+    shards.map(|(name, _)| name.to_string()).collect()
+}
+
+/// The folder's own config asks for exactly what is in it.
+fn holds_what_its_config_asks_for(folder: &Path, index: &Index) {
+    let plan = models::plan(&std::fs::read(folder.join("config.json")).expect("a config")).expect("a plan");
+    assert!(plan.keys().eq(index.tensors.keys()), "{}", folder.display());
+}
+
+#[test]
+fn every_class_of_checkpoint_converts_in_the_order_of_its_stages() {
+    const IMAGE: [Stage; 3] = [Stage::Vision, Stage::Qformer, Stage::Projection];
+    for (fixture, expected) in [
+        ("t5", &Stage::ALL[..]),
+        ("t5_tied", &Stage::ALL),
+        ("itm", &IMAGE),
+        ("itm/text_with_projection", &IMAGE[1..]),
+        ("itm/vision_with_projection", &IMAGE),
+    ] {
+        for quant in [Quant::Q8, Quant::F32] {
+            let scratch = Scratch::new(&format!("class-{}-{quant}", fixture.replace('/', "-")));
+            let dst = scratch.0.join("dst");
+            let summary = convert(&common::fixtures().join(fixture), &dst, &Options::new(quant), &mut ()).expect("a conversion");
+            let index = index(&dst);
+            assert_eq!(stages(&index), expected, "{fixture}");
+            assert!(index.quantization.keys().eq(expected), "{fixture}: {:?}", index.quantization);
+            holds_what_its_config_asks_for(&dst, &index);
+            let spare = fixture.ends_with("text_with_projection");
+            assert!(summary.ignored.iter().all(|key| spare && key == "query_tokens"), "{fixture}: {:?}", summary.ignored);
+        }
+    }
+}
+
+#[test]
+fn a_class_takes_its_part_of_a_larger_checkpoint_and_shares_its_shards() {
+    for (fixture, classes) in [
+        ("opt", &[Class::Blip2Model, Class::Blip2VisionModel, Class::Blip2QFormerModel][..]),
+        (
+            "itm",
+            &[
+                Class::Blip2VisionModelWithProjection,
+                Class::Blip2TextModelWithProjection,
+                Class::Blip2VisionModel,
+                Class::Blip2QFormerModel,
+            ],
+        ),
+    ] {
+        let scratch = Scratch::new(&format!("as-{fixture}"));
+        let (src, whole) = (common::fixtures().join(fixture), scratch.0.join("whole"));
+        convert(&src, &whole, &Options::new(Quant::Q8), &mut ()).expect("a conversion");
+        let whole_index = index(&whole);
+        for class in classes {
+            let dst = scratch.0.join(class.name());
+            let options = Options { class: Some(*class), ..Options::new(Quant::Q8) };
+            let summary = convert(&src, &dst, &options, &mut ()).expect("a conversion");
+            let part = index(&dst);
+            holds_what_its_config_asks_for(&dst, &part);
+            assert_eq!(part.tensors.len() + summary.ignored.len(), whole_index.tensors.len(), "{class}");
+            if stages(&part).contains(&Stage::Vision) {
+                assert_eq!(shards(&part, Stage::Vision), shards(&whole_index, Stage::Vision), "{class}");
+            }
+            let config = |folder: &Path| -> serde_json::Value {
+                serde_json::from_slice(&std::fs::read(folder.join("config.json")).expect("a config")).expect("JSON")
+            };
+            let mut expected = config(&src);
+            expected["architectures"] = serde_json::json!([class.name()]);
+            assert_eq!(config(&dst), expected, "{class}");
+        }
+    }
+}
+
+#[test]
+fn a_part_that_transformers_saved_has_the_shards_of_one_that_is_taken() {
+    let scratch = Scratch::new("taken");
+    let folders = [("itm", Some(Class::Blip2VisionModelWithProjection)), ("itm/vision_with_projection", None)].map(|(fixture, class)| {
+        let dst = scratch.0.join(fixture.replace('/', "-"));
+        let options = Options { class, ..Options::new(Quant::Q4) };
+        convert(&common::fixtures().join(fixture), &dst, &options, &mut ()).expect("a conversion");
+        index(&dst).weight_map
+    });
+    assert_eq!(folders[0], folders[1]);
+}
+
+#[test]
+fn a_class_takes_no_more_than_the_checkpoint_has_and_hides_nothing_unknown() {
+    let scratch = Scratch::new("as-refused");
+    let (src, dst) = (scratch.source("itm"), scratch.0.join("dst"));
+    let options = |class| Options { class: Some(class), ..Options::new(Quant::Q8) };
+    let error = convert(&src, &dst, &options(Class::Blip2ForConditionalGeneration), &mut ()).expect_err("a refusal");
+    assert_eq!(error.code(), "weight-missing", "{error}");
+    // Neither the vision tower nor the class that was saved has a fourth layer of the Q-Former by this config.
+    let path = src.join("config.json");
+    let config = std::fs::read_to_string(&path).expect("a config").replace("\"num_hidden_layers\": 4", "\"num_hidden_layers\": 3");
+    std::fs::write(path, config).expect("a config");
+    let error = convert(&src, &dst, &options(Class::Blip2VisionModel), &mut ()).expect_err("a refusal");
+    assert!(matches!(&error, Error::ModelUnsupported { what, .. } if what.contains("qformer.encoder.layer.3")), "{error}");
+    assert!(!dst.exists());
+}
+
+#[test]
+fn a_part_that_was_saved_alone_converts_without_its_prefix() {
+    let whole = common::folder(&common::fixtures().join("opt"));
+    let config: serde_json::Value = serde_json::from_slice(&whole["config.json"]).expect("JSON");
+    for (part, stage) in [("vision_model", Stage::Vision), ("qformer", Stage::Qformer)] {
+        let scratch = Scratch::new(&format!("alone-{part}"));
+        let (src, dst) = (scratch.0.join("src"), scratch.0.join("dst"));
+        std::fs::create_dir_all(&src).expect("a folder");
+        let config = &config[if part == "qformer" { "qformer_config" } else { "vision_config" }];
+        std::fs::write(src.join("config.json"), serde_json::to_vec(config).expect("JSON")).expect("a file");
+        let prefix = format!("{part}.");
+        save(
+            &src,
+            common::checkpoint(&whole, "").into_iter().filter_map(|(key, tensor)| Some((key.strip_prefix(&prefix)?.to_string(), tensor))),
+        );
+        convert(&src, &dst, &Options::new(Quant::Q8), &mut ()).expect("a conversion");
+        let index = index(&dst);
+        assert_eq!(stages(&index), [stage]);
+        holds_what_its_config_asks_for(&dst, &index);
+    }
+}
+
+#[test]
+fn copies_that_old_files_hold_are_left_out_and_named() {
+    const LM_HEAD: &str = "language_model.lm_head.weight";
+    for (fixture, spare) in [
+        ("opt", &[LM_HEAD, "embeddings.position_ids"][..]),
+        (
+            "t5",
+            &[
+                "language_model.decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
+                "language_model.decoder.embed_tokens.weight",
+                "language_model.encoder.embed_tokens.weight",
+            ],
+        ),
+        ("t5_tied", &[LM_HEAD]),
+    ] {
+        let scratch = Scratch::new(&format!("copies-{fixture}"));
+        let (src, dst) = (scratch.source(fixture), scratch.0.join("dst"));
+        let mut tensors = common::checkpoint(&common::folder(&src), "");
+        tensors.extend(spare.iter().map(|key| (key.to_string(), (vec![2], vec![1.0, 2.0]))));
+        save(&src, tensors);
+        let mut ignored = convert(&src, &dst, &Options::new(Quant::Q8), &mut ()).expect("a conversion").ignored;
+        ignored.sort();
+        let mut spare = spare.to_vec();
+        spare.sort_unstable();
+        assert_eq!(ignored, spare, "{fixture}");
+    }
+}
+
+#[test]
+fn a_head_that_is_not_the_embedding_is_not_left_out() {
+    let error = refused("untied", |src| {
+        let path = src.join("config.json");
+        let config = std::fs::read_to_string(&path).expect("a config");
+        let untied = config.replace("\"ffn_dim\": 80", "\"ffn_dim\": 80, \"tie_word_embeddings\": false");
+        assert_ne!(untied, config);
+        std::fs::write(path, untied).expect("a config");
+        let mut tensors = common::checkpoint(&common::folder(src), "");
+        tensors.insert("language_model.lm_head.weight".into(), (vec![2], vec![1.0, 2.0]));
+        save(src, tensors);
+    });
+    assert!(matches!(&error, Error::ModelUnsupported { what, .. } if what.contains("lm_head")), "{error}");
 }
 
 #[test]

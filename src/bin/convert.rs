@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use blip2_web::convert::{Options, Progress, convert};
+use blip2_web::models::Class;
 use blip2_web::weights::index::{Stage, Ui};
 use blip2_web::weights::quant::Quant;
 use blip2_web::{Error, Result};
@@ -31,6 +32,10 @@ struct Arguments {
     /// Another choice for the language model.
     #[arg(long)]
     quant_language: Option<Quant>,
+    /// Another class that the checkpoint's weights hold, such as Blip2VisionModelWithProjection of a Blip2ForImageTextRetrieval:
+    /// only what it needs is written.
+    #[arg(long = "as", value_name = "CLASS")]
+    class: Option<Class>,
     /// JSON with caption_prompt, question_template, suggestions, licence_url, about.
     #[arg(long)]
     ui: Option<PathBuf>,
@@ -77,6 +82,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     options.source.clone_from(&arguments.source);
     options.licence.clone_from(&arguments.licence);
+    options.class = arguments.class;
     options.force = arguments.force;
     let mut bar = Bar(indicatif::ProgressBar::new(0));
     let result = convert(&arguments.src, &arguments.dst, &options, &mut bar);

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::models::{Blip2Config, Class, plan_class};
 use crate::weights::index::{INDEX_FILE, is_plain_name};
 use crate::weights::safetensors::FileReader;
 use crate::weights::{Plan, Request};
@@ -36,9 +37,9 @@ impl Checkpoint {
         Ok(Self { files, names, places })
     }
 
-    /// Everything that the model needs is there in its shape; what it does not need is returned if it is known to be of no
-    /// use, and refused by name if not. Errors: weight-missing, weight-shape, model-unsupported.
-    pub fn check(&self, plan: &Plan) -> Result<Vec<String>> {
+    /// Everything that the model needs is there in its shape; what it does not need is returned if it is known to be spare,
+    /// and refused by name if not. Errors: weight-missing, weight-shape, model-unsupported.
+    pub fn check(&self, plan: &Plan, spare: &Spare) -> Result<Vec<String>> {
         for (key, Request { shape, .. }) in plan {
             let found = self.shape(key).ok_or_else(|| Error::WeightMissing { key: key.clone() })?;
             if found != shape {
@@ -46,7 +47,7 @@ impl Checkpoint {
             }
         }
         let (ignored, unknown): (Vec<_>, Vec<_>) =
-            self.places.keys().filter(|key| !plan.contains_key(*key)).cloned().partition(|key| of_no_use(key));
+            self.places.keys().filter(|key| !plan.contains_key(*key)).cloned().partition(|key| spare.holds(key));
         match unknown.first() {
             None => Ok(ignored),
             Some(key) => Err(Error::ModelUnsupported {
@@ -78,9 +79,41 @@ impl Checkpoint {
     }
 }
 
-/// Buffers that old versions saved, and the copy of a tied head.
-fn of_no_use(key: &str) -> bool {
-    key == "language_model.lm_head.weight" || key.ends_with(".position_ids") || key.ends_with(".inv_freq")
+/// What a checkpoint may hold beside what a model asks for.
+pub(super) struct Spare {
+    saved: Class,
+    /// What the class that was saved asks for: another class may need less of it.
+    plan: Plan,
+    tied_head: bool,
+}
+
+impl Spare {
+    /// Errors: config-invalid, model-unsupported.
+    pub fn of(config_json: &[u8]) -> Result<Self> {
+        let saved = Class::of(config_json)?;
+        let tied_head = match saved {
+            Class::Blip2ForConditionalGeneration | Class::Blip2Model => {
+                Blip2Config::from_json(config_json)?.text_config.tie_word_embeddings()
+            }
+            _ => false,
+        };
+        Ok(Self { saved, plan: plan_class(saved, config_json)?, tied_head })
+    }
+
+    fn holds(&self, key: &str) -> bool {
+        /// T5's copies of `shared`, which old versions saved.
+        const COPIES: [&str; 2] = ["language_model.encoder.embed_tokens.weight", "language_model.decoder.embed_tokens.weight"];
+        self.plan.contains_key(key)
+            // Buffers that old versions saved.
+            || key.ends_with(".position_ids")
+            || key.ends_with(".inv_freq")
+            || COPIES.contains(&key)
+            // Old T5 files have one; cross-attention has no bias.
+            || key.ends_with(".EncDecAttention.relative_attention_bias.weight")
+            || (key == "language_model.lm_head.weight" && self.tied_head)
+            // HF makes them in this class, saves them, and never reads them.
+            || (key == "query_tokens" && self.saved == Class::Blip2TextModelWithProjection)
+    }
 }
 
 fn file_names(src: &Path) -> Result<Vec<String>> {

@@ -1,5 +1,6 @@
-//! HF checkpoint folder → model folder. What a model needs is asked of the model itself (`models::plan`), so that this knows
-//! no names of its own. Tensors are read, quantized and written by blocks of rows: memory stays near two shards.
+//! HF checkpoint folder → model folder. What a model needs is asked of the model itself (`models::plan_class`), so that this
+//! knows no names of its own but those of what is left out. Tensors are read, quantized and written by blocks of rows: memory
+//! stays near two shards.
 
 mod checkpoint;
 mod folder;
@@ -9,22 +10,24 @@ mod summary;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::convert::checkpoint::Checkpoint;
+use crate::convert::checkpoint::{Checkpoint, Spare};
 use crate::convert::folder::Unfinished;
 use crate::convert::shards::ShardWriter;
 use crate::error::{Error, Result};
-use crate::models;
+use crate::models::{Class, plan_class};
 use crate::weights::index::{FORMAT, FileEntry, INDEX_FILE, Index, Metadata, Stage, Ui};
 use crate::weights::quant::Quant;
 use crate::weights::{Request, Role};
 
 pub use summary::{StageSummary, Summary};
 
-/// Everything beside the weights that a model folder keeps, as in the source.
-const KEPT_FILES: [&str; 11] = [
-    "config.json",
+const CONFIG_FILE: &str = "config.json";
+
+/// What a model folder keeps as it is in the source, where it is there.
+const KEPT_FILES: [&str; 10] = [
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -44,6 +47,8 @@ pub struct Options {
     pub ui: Ui,
     pub source: Option<String>,
     pub licence: Option<String>,
+    /// Another class than the one that was saved: of the checkpoint it takes what it needs, and leaves the rest.
+    pub class: Option<Class>,
     /// Replace a folder that is there.
     pub force: bool,
     /// What a shard may have, its header included; only one that holds a single row may have more.
@@ -57,6 +62,7 @@ impl Options {
             ui: Ui::default(),
             source: None,
             licence: None,
+            class: None,
             force: false,
             shard_bytes: 16 << 20,
         }
@@ -78,25 +84,45 @@ impl Progress for () {
 /// weight-invalid.
 pub fn convert(src: &Path, dst: &Path, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
     folder::check(src, dst, options.force)?;
-    let config_path = src.join("config.json");
-    let config = std::fs::read(&config_path).map_err(|error| Error::file(&config_path, error))?;
-    let plan = models::plan(&config)?;
+    let path = src.join(CONFIG_FILE);
+    let mut config = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+    let spare = Spare::of(&config)?;
+    if let Some(class) = options.class {
+        config = as_class(class, config)?;
+    }
+    let plan = plan_class(Class::of(&config)?, &config)?;
     let mut checkpoint = Checkpoint::open(src)?;
-    let ignored = checkpoint.check(&plan)?;
+    let ignored = checkpoint.check(&plan, &spare)?;
     let folder = Unfinished::beside(dst)?;
-    let mut summary = write(src, folder.path(), &plan, &mut checkpoint, options, progress)?;
+    let mut summary = write(folder.path(), &plan, &mut checkpoint, options, progress, |index| {
+        keep(folder.path(), CONFIG_FILE, &config, index)?;
+        keep_files(src, folder.path(), index)
+    })?;
     summary.ignored = ignored;
     folder.finish(dst)?;
     Ok(summary)
 }
 
+/// The config of a checkpoint that was saved as `class`: the same to the byte where it was.
+fn as_class(class: Class, config_json: Vec<u8>) -> Result<Vec<u8>> {
+    let mut config: Value = serde_json::from_slice(&config_json).map_err(|error| Error::config(CONFIG_FILE, error))?;
+    let architectures = json!([class.name()]);
+    if config["architectures"] == architectures {
+        return Ok(config_json);
+    }
+    config["architectures"] = architectures;
+    let mut config_json = serde_json::to_vec_pretty(&config).map_err(|error| Error::config(CONFIG_FILE, error))?;
+    config_json.push(b'\n');
+    Ok(config_json)
+}
+
 fn write(
-    src: &Path,
     folder: &Path,
     plan: &BTreeMap<String, Request>,
     checkpoint: &mut Checkpoint,
     options: &Options,
     progress: &mut dyn Progress,
+    keep_files: impl FnOnce(&mut Index) -> Result<()>,
 ) -> Result<Summary> {
     progress.start(plan.keys().map(|key| checkpoint.bytes(key)).sum());
     let mut index = Index {
@@ -127,7 +153,8 @@ fn write(
             summary.stages.push(stage_summary);
         }
     }
-    keep_files(src, folder, &mut index)?;
+    index.quantization.retain(|stage, _| summary.stages.iter().any(|written| written.stage == *stage));
+    keep_files(&mut index)?;
     index.metadata.total_size = index.files.values().filter(|file| file.stage.is_some()).map(|file| file.bytes).sum();
     index.validate()?;
     let path = folder.join(INDEX_FILE);
@@ -142,11 +169,16 @@ fn keep_files(src: &Path, folder: &Path, index: &mut Index) -> Result<()> {
         let path = src.join(name);
         if path.is_file() {
             let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-            let to = folder.join(name);
-            std::fs::write(&to, &bytes).map_err(|error| Error::file(&to, error))?;
-            index.files.insert(name.into(), FileEntry { sha256: sha256(&bytes), bytes: bytes.len() as u64, stage: None });
+            keep(folder, name, &bytes, index)?;
         }
     }
+    Ok(())
+}
+
+fn keep(folder: &Path, name: &str, bytes: &[u8], index: &mut Index) -> Result<()> {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).map_err(|error| Error::file(&path, error))?;
+    index.files.insert(name.into(), FileEntry { sha256: sha256(bytes), bytes: bytes.len() as u64, stage: None });
     Ok(())
 }
 
