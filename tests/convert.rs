@@ -27,7 +27,8 @@ impl Scratch {
     fn source(&self, fixture: &str) -> PathBuf {
         let to = self.0.join("src");
         std::fs::create_dir_all(&to).expect("a folder");
-        for (name, bytes) in common::folder(&common::fixtures().join(fixture)) {
+        let files = common::folder(&common::fixtures().join(fixture));
+        for (name, bytes) in files.iter().filter(|(name, _)| !name.contains('/')) {
             std::fs::write(to.join(name), bytes).expect("a file");
         }
         to
