@@ -1,6 +1,8 @@
 //! Image to language model: vision tower, Q-Former, projection, and the merge of image features into the text.
 //! HF `Blip2Model` (and `Blip2ForConditionalGeneration`, which has the same weights and the same forward).
 
+use std::rc::Rc;
+
 use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::Device;
@@ -14,7 +16,7 @@ use crate::weights::Weights;
 
 pub struct Blip2Model {
     pub config: Blip2Config,
-    vision_model: Blip2VisionModel,
+    vision_model: Rc<Blip2VisionModel>,
     query_tokens: Tensor<3>,
     qformer: Blip2QFormerModel,
     language_projection: Linear,
@@ -50,17 +52,28 @@ pub struct ForwardOutput {
 impl Blip2Model {
     /// Errors: model-unsupported, weight-missing, weight-shape.
     pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
+        let vision_model = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
+        Self::around(Rc::new(vision_model), config, weights)
+    }
+
+    /// The same around a vision tower that is loaded already: models of one tower share it. Errors: as `load`.
+    pub fn around(vision_model: Rc<Blip2VisionModel>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
         let queries = [1, config.num_query_tokens, config.qformer_config.hidden_size];
         let language_model = LanguageModel::load(&config.text_config, &weights.at("language_model"))?;
         let projection = [config.qformer_config.hidden_size, language_model.hidden_size()];
         Ok(Self {
             config: config.clone(),
-            vision_model: Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?,
+            vision_model,
             query_tokens: weights.tensor("query_tokens", queries)?,
             qformer: Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?,
             language_projection: Linear::load(&weights.at("language_projection"), projection, true)?,
             language_model,
         })
+    }
+
+    /// For another model of the same tower.
+    pub fn vision_model(&self) -> Rc<Blip2VisionModel> {
+        self.vision_model.clone()
     }
 
     /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state on the way.

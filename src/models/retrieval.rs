@@ -7,6 +7,8 @@
 //! B images or texts, P patches, Q queries, L ids of a text, Hv and Hq the widths of vision tower and Q-Former, D that of the
 //! common space.
 
+use std::rc::Rc;
+
 use burn_tensor::Tensor;
 
 use crate::error::{Error, Result};
@@ -23,7 +25,7 @@ const SHORTEST: f32 = 1e-12;
 /// HF `Blip2VisionModelWithProjection`.
 #[derive(Clone)]
 pub struct Blip2VisionModelWithProjection {
-    pub vision_model: Blip2VisionModel,
+    pub vision_model: Rc<Blip2VisionModel>,
     query_tokens: Tensor<3>,
     qformer: Blip2QFormerModel,
     vision_projection: Linear,
@@ -40,13 +42,15 @@ pub struct VisionModelOutput {
 impl Blip2VisionModelWithProjection {
     /// Errors: weight-missing, weight-shape.
     pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
-        Self::around(Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?, config, weights)
+        let vision_model = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
+        let qformer = Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?;
+        Self::of_parts(Rc::new(vision_model), qformer, config, weights)
     }
 
-    fn around(qformer: Blip2QFormerModel, config: &Blip2Config, weights: &Weights) -> Result<Self> {
+    fn of_parts(vision_model: Rc<Blip2VisionModel>, qformer: Blip2QFormerModel, config: &Blip2Config, weights: &Weights) -> Result<Self> {
         let width = config.qformer_config.hidden_size;
         Ok(Self {
-            vision_model: Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?,
+            vision_model,
             query_tokens: weights.tensor("query_tokens", [1, config.num_query_tokens, width])?,
             qformer,
             vision_projection: Linear::load(&weights.at("vision_projection"), [width, config.image_text_hidden_size], true)?,
@@ -176,10 +180,16 @@ pub struct Blip2ForImageTextRetrieval {
 impl Blip2ForImageTextRetrieval {
     /// Errors: weight-missing, weight-shape.
     pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
+        let vision_model = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
+        Self::around(Rc::new(vision_model), config, weights)
+    }
+
+    /// The same around a vision tower that is loaded already: models of one tower share it. Errors: as `load`.
+    pub fn around(vision_model: Rc<Blip2VisionModel>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
         let qformer = Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?;
         Ok(Self {
             config: config.clone(),
-            vision: Blip2VisionModelWithProjection::around(qformer.clone(), config, weights)?,
+            vision: Blip2VisionModelWithProjection::of_parts(vision_model, qformer.clone(), config, weights)?,
             text: Blip2TextModelWithProjection::around(qformer, config, weights)?,
             itm_head: Linear::load(&weights.at("itm_head"), [config.qformer_config.hidden_size, 2], true)?,
         })

@@ -10,7 +10,7 @@ use burn_tensor::{Tensor, TensorData};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::{Finish, Generated, GenerationConfig, Inputs, StopRule, StopStrings, ends_in_stop_string};
-use crate::models::Blip2Config;
+use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel};
 use crate::pace;
 use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
 use crate::tasks::{Blip2ForConditionalGeneration, GenerateInputs};
@@ -77,10 +77,21 @@ impl Blip2 {
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {
         let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
         let config = Blip2Config::from_json(json)?;
-        Ok(Self {
-            processor: Blip2Processor::from_files(files)?,
-            captioner: Blip2ForConditionalGeneration::load(device, &config, weights)?,
-        })
+        let tower = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
+        Self::around(Rc::new(tower), device, files, weights)
+    }
+
+    /// The same around a vision tower that is loaded already. Errors: as `load`.
+    pub fn around(
+        vision_model: Rc<Blip2VisionModel>,
+        device: &Device,
+        files: &BTreeMap<String, Vec<u8>>,
+        weights: &Weights,
+    ) -> Result<Self> {
+        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
+        let model = Blip2Model::around(vision_model, &Blip2Config::from_json(json)?, weights)?;
+        let captioner = Blip2ForConditionalGeneration { device: device.clone(), model };
+        Ok(Self { processor: Blip2Processor::from_files(files)?, captioner })
     }
 
     /// Vision tower, Q-Former and projection. Errors: kernel, device-lost.

@@ -1,15 +1,17 @@
 //! Which text is of which image: pictures are encoded once, then asked by any number of texts.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use burn_tensor::{Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::{Blip2Config, Blip2ForImageTextRetrieval, VisionOptions};
+use crate::models::{Blip2Config, Blip2ForImageTextRetrieval, Blip2VisionModel, VisionOptions};
 use crate::ops::read_floats;
 use crate::pace;
-use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, TextOptions};
+use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, Size, TextOptions, resize};
+use crate::tasks::hidden_states::{Budget, HiddenStates};
 use crate::weights::Weights;
 
 /// Texts that go through the Q-Former together: few enough that what is between its layers stays small.
@@ -21,6 +23,7 @@ pub struct ImageTextRetrieval {
     pub device: Device,
     pub processor: Blip2Processor,
     pub model: Blip2ForImageTextRetrieval,
+    budget: Budget,
 }
 
 /// What a picture is to the model, kept on the device.
@@ -28,8 +31,10 @@ pub struct ImageTextRetrieval {
 pub struct RetrievalImage {
     /// [1, Q, D]: all that ITC needs.
     image_embeds: Tensor<3>,
-    /// [1, 1 + P, Hv]: what ITM needs besides, and by far the larger part. Who is short of memory may set it to `None`.
-    pub last_hidden_state: Option<Tensor<3>>,
+    /// [1, 1 + P, Hv]: what ITM needs besides, and by far the larger part. Kept within the model's budget.
+    last_hidden_state: Rc<HiddenStates>,
+    /// The picture at the model's size, to be encoded again when its hidden states had to go.
+    picture: Rc<RgbImage>,
     pub encode_ms: f64,
 }
 
@@ -39,9 +44,9 @@ impl RetrievalImage {
         &self.image_embeds
     }
 
-    fn last_hidden_state(&self) -> Result<&Tensor<3>> {
-        let missing = || Error::input("image", "its last_hidden_state was given up: encode it again to match it with a text");
-        self.last_hidden_state.as_ref().ok_or_else(missing)
+    /// Whether ITM can go on without encoding the picture again.
+    pub fn is_whole(&self) -> bool {
+        self.last_hidden_state.get().is_some()
     }
 }
 
@@ -62,7 +67,20 @@ impl ImageTextRetrieval {
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {
         let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
         let config = Blip2Config::from_json(json)?;
-        Self::new(device, Blip2Processor::from_files(files)?, Blip2ForImageTextRetrieval::load(&config, weights)?)
+        let tower = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
+        Self::around(Rc::new(tower), device, files, weights)
+    }
+
+    /// The same around a vision tower that is loaded already. Errors: as `load`.
+    pub fn around(
+        vision_model: Rc<Blip2VisionModel>,
+        device: &Device,
+        files: &BTreeMap<String, Vec<u8>>,
+        weights: &Weights,
+    ) -> Result<Self> {
+        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
+        let model = Blip2ForImageTextRetrieval::around(vision_model, &Blip2Config::from_json(json)?, weights)?;
+        Self::new(device, Blip2Processor::from_files(files)?, model)
     }
 
     /// Errors: config-invalid where the processor does not put the image tokens before a text that the model takes off it.
@@ -74,18 +92,44 @@ impl ImageTextRetrieval {
                 format!("num_query_tokens {found:?}; with an image_token_index the model takes {num_query_tokens} ids off each text");
             return Err(Error::config("processor_config.json", reason));
         }
-        Ok(Self { device: device.clone(), processor, model })
+        Ok(Self { device: device.clone(), processor, model, budget: Budget::default() })
+    }
+
+    /// Bytes on the device that pictures may keep for ITM; 256 MiB by itself. Those that have to give up are encoded again when
+    /// they are matched.
+    pub fn set_budget(&self, bytes: usize) {
+        self.budget.set(bytes);
     }
 
     /// Vision tower, queries and projection. Errors: input-invalid, kernel, device-lost.
     pub async fn encode(&self, image: &RgbImage) -> Result<RetrievalImage> {
         let started = pace::now();
-        let pixels = self.processor.image_processor.preprocess(&[image])?;
-        let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.device.burn);
-        let vision = self.model.vision.vision_model.forward(&pixels, VisionOptions::default()).await?;
-        let image_embeds = self.model.image_embeds(&vision.last_hidden_state).await?;
+        let Size { width, height } = self.processor.image_processor.size;
+        let picture = if self.processor.image_processor.do_resize { resize(image, width, height) } else { image.clone() };
+        let states = self.look(&picture).await?;
+        let image_embeds = self.model.image_embeds(&states).await?;
+        let last_hidden_state = Rc::new(HiddenStates::default());
+        self.budget.keep(&last_hidden_state, states);
         pace::macrotask().await;
-        Ok(RetrievalImage { image_embeds, last_hidden_state: Some(vision.last_hidden_state), encode_ms: pace::now() - started })
+        Ok(RetrievalImage { image_embeds, last_hidden_state, picture: Rc::new(picture), encode_ms: pace::now() - started })
+    }
+
+    /// The vision tower over a picture of the model's size: [1, 1 + P, Hv].
+    async fn look(&self, picture: &RgbImage) -> Result<Tensor<3>> {
+        let pixels = self.processor.image_processor.preprocess(&[picture])?;
+        let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.device.burn);
+        Ok(self.model.vision.vision_model.forward(&pixels, VisionOptions::default()).await?.last_hidden_state)
+    }
+
+    /// A picture's hidden states, from the budget or made again.
+    pub(super) async fn last_hidden_state(&self, image: &RetrievalImage) -> Result<Tensor<3>> {
+        if let Some(states) = image.last_hidden_state.get() {
+            self.budget.touch(&image.last_hidden_state);
+            return Ok(states);
+        }
+        let states = self.look(&image.picture).await?;
+        self.budget.keep(&image.last_hidden_state, states.clone());
+        Ok(states)
     }
 
     /// Ids as the model takes them: [CLS] first, padded on the right. Errors: input-invalid, tokenizer-invalid.
@@ -113,15 +157,14 @@ impl ImageTextRetrieval {
         Ok(scores)
     }
 
-    /// The probability of each text to be of the image. Errors: as `itc`; input-invalid where the image has given up its
-    /// last_hidden_state.
+    /// The probability of each text to be of the image. Errors: as `itc`.
     pub async fn itm(&self, image: &RetrievalImage, texts: &[&str]) -> Result<Vec<f32>> {
         let pairs: Vec<(&RetrievalImage, &str)> = texts.iter().map(|text| (image, *text)).collect();
         self.match_probabilities(&pairs).await
     }
 
     /// The images by how well they fit the text, best first. The best `rerank` of them are matched with it (ITM) and ordered
-    /// by that; they stay before the others. Errors: as `itc` and, with `rerank`, as `itm`.
+    /// by that; they stay before the others. Errors: as `itc`.
     pub async fn rank(&self, images: &[&RetrievalImage], text: &str, rerank: usize) -> Result<Vec<Ranked>> {
         let scores = self.itc(images, &[text]).await?.into_iter().flatten();
         let mut ranked: Vec<Ranked> = scores.enumerate().map(|(index, itc)| Ranked { index, itc, itm: None }).collect();
@@ -139,7 +182,10 @@ impl ImageTextRetrieval {
     async fn match_probabilities(&self, pairs: &[(&RetrievalImage, &str)]) -> Result<Vec<f32>> {
         let mut probabilities = vec![];
         for pairs in pairs.chunks(PAIRS_AT_ONCE) {
-            let states = pairs.iter().map(|(image, _)| image.last_hidden_state().cloned()).collect::<Result<Vec<_>>>()?;
+            let mut states = vec![];
+            for (image, _) in pairs {
+                states.push(self.last_hidden_state(image).await?);
+            }
             let texts: Vec<&str> = pairs.iter().map(|(_, text)| *text).collect();
             let Encoded { input_ids, attention_mask } = self.text(&texts)?;
             let logits = self.model.itm_logits(&Tensor::cat(states, 0), &input_ids, &attention_mask).await?;
