@@ -7,8 +7,11 @@ mod error;
 mod model;
 mod options;
 mod stop;
+mod tensors;
+mod towers;
 mod types;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
@@ -24,6 +27,7 @@ pub use self::stop::StopFlag;
 
 use self::error::{error_to_js, to_js};
 use self::options::StorageKind;
+use self::towers::Towers;
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
 use crate::delivery::cache::Cache;
@@ -57,6 +61,9 @@ struct Shared {
     device: Device,
     cache: Cache<AnyStorage>,
     storage: StorageKind,
+    towers: Towers,
+    /// Images count up, over all models.
+    images: Cell<u32>,
 }
 
 /// The device of this build, and the cache. One a worker.
@@ -77,7 +84,7 @@ impl Runtime {
                 StorageKind::Memory => AnyStorage::Memory(Memory::default()),
             });
             let device = device().await?;
-            Ok(Runtime { shared: Rc::new(Shared { device, cache, storage }) }.into())
+            Ok(Runtime { shared: Rc::new(Shared { device, cache, storage, towers: Towers::default(), images: Cell::new(0) }) }.into())
         })
     }
 
@@ -100,9 +107,9 @@ impl Runtime {
     ) -> Promise {
         let (shared, flag) = (self.shared.clone(), flag.listen());
         promise(async move {
-            let (address, options) = (Address::parse(&url)?, options::load(&options)?);
+            let (address, (options, class)) = (Address::parse(&url)?, options::load(&options)?);
             let mut progress = |event| call(on_progress.as_ref(), || to_js(&event));
-            flag.guard(Model::load(shared, address, &options, &mut progress)).await.map(JsValue::from)
+            flag.guard(Model::load(shared, address, class, &options, &mut progress)).await.map(JsValue::from)
         })
     }
 
@@ -116,7 +123,7 @@ impl Runtime {
     ) -> Promise {
         let (shared, flag) = (self.shared.clone(), flag.listen());
         promise(async move {
-            let (address, options) = (Address::parse(&url)?, options::load(&options)?);
+            let (address, (options, _)) = (Address::parse(&url)?, options::load(&options)?);
             let source = Source { address: &address, network: &Browser, cache: &shared.cache };
             let found = flag.guard(inspect(&source, &options)).await?;
             let (url, index) = (address.as_str(), model::index_facts(&found.index));

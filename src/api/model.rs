@@ -1,29 +1,31 @@
 //! A loaded model and the images that it has seen.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use burn_tensor::Tensor;
-use js_sys::{Function, Promise};
+use js_sys::{Float32Array, Function, Promise};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use super::error::{error_to_json, to_js};
 use super::stop::StopFlag;
+use super::tensors::{self, tensor_to_js};
+use super::towers::tower_name;
 use super::{Shared, call, is_webgpu, options, promise};
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
 use crate::delivery::progress::Progress;
 use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_model};
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models;
+use crate::generation::Generated;
+use crate::models::{self, Blip2VisionModel, Class};
 use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::load_image;
-use crate::tasks::{Answer, Blip2, ImageFeatures};
+use crate::tasks::{Answer, AnyModel, ImageFeatures, Plain, RetrievalImage};
 use crate::weights::index::{Index, Stage};
 use crate::weights::{Weights, shard};
 
@@ -32,9 +34,23 @@ const UPLOAD_LIMIT: usize = 64 << 20;
 
 struct Inner {
     shared: Rc<Shared>,
-    blip2: Blip2,
+    class: Class,
+    model: AnyModel,
     url: String,
     loaded: Loaded,
+    /// Images of a retrieval model by their ids, as long as JavaScript holds them.
+    images: RefCell<BTreeMap<u32, Weak<RetrievalImage>>>,
+}
+
+impl Inner {
+    /// Errors: input-invalid for an id that is none of this model's.
+    fn images(&self, ids: &[u32]) -> Result<Vec<Rc<RetrievalImage>>> {
+        let images = self.images.borrow();
+        let image = |id: &u32| {
+            images.get(id).and_then(Weak::upgrade).ok_or_else(|| Error::input("images", format!("this model has no image {id}")))
+        };
+        ids.iter().map(image).collect()
+    }
 }
 
 /// A model on the device. Freed while images of it live, it stays until they are freed.
@@ -47,44 +63,68 @@ impl Model {
     pub(super) async fn load(
         shared: Rc<Shared>,
         address: Address,
+        class: Option<Class>,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
-        let mut uploads = Uploads { device: &shared.device, files: BTreeMap::new(), weights: None, in_flight: 0 };
+        let mut uploads = Uploads { shared: &shared, class, files: BTreeMap::new(), begun: None, in_flight: 0 };
         let source = Source { address: &address, network: &Browser, cache: &shared.cache };
         let loaded = load_model(&source, options, progress, &mut uploads).await?;
-        let Uploads { files, weights, .. } = uploads;
-        let weights = weights.ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
-        let blip2 = Blip2::load(&shared.device, &files, &weights)?;
+        let Uploads { files, begun, .. } = uploads;
+        let Begun { class, weights, tower, tower_name } =
+            begun.ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
+        let model = AnyModel::load(&shared.device, class, &files, &weights, tower)?;
+        if let (Some(name), Some(tower)) = (tower_name, model.vision_model()) {
+            shared.towers.remember(name, &tower);
+        }
         let url = address.as_str().into();
-        Ok(Self { inner: Rc::new(Inner { shared, blip2, url, loaded }) })
+        Ok(Self { inner: Rc::new(Inner { shared, class, model, url, loaded, images: RefCell::default() }) })
     }
 }
 
 /// Takes each shard to the device as it comes.
 struct Uploads<'a> {
-    device: &'a Device,
+    shared: &'a Shared,
+    /// What it is to be loaded as, if not as it was saved.
+    class: Option<Class>,
     files: BTreeMap<String, Vec<u8>>,
-    weights: Option<Weights>,
+    begun: Option<Begun>,
     in_flight: usize,
 }
 
+/// What the configs have decided.
+struct Begun {
+    class: Class,
+    weights: Weights,
+    /// Another model's, of the same weights.
+    tower: Option<Rc<Blip2VisionModel>>,
+    tower_name: Option<String>,
+}
+
 impl Receiver for Uploads<'_> {
-    fn files(&mut self, _: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()> {
+    fn files(&mut self, index: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()> {
         let config = files.get("config.json").ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
-        self.weights = Some(Weights::new(self.device, models::plan(config)?));
+        let class = self.class.map_or_else(|| Class::of(config), Ok)?;
+        let weights = Weights::new(&self.shared.device, models::plan_class(class, config)?);
+        let shares = matches!(class, Class::Blip2ForConditionalGeneration | Class::Blip2Model | Class::Blip2ForImageTextRetrieval);
+        let tower_name = shares.then(|| tower_name(config, index)).transpose()?;
+        let tower = tower_name.as_ref().and_then(|name| self.shared.towers.find(name));
+        self.begun = Some(Begun { class, weights, tower, tower_name });
         self.files = files;
         Ok(())
     }
 
     async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()> {
-        if let Some(weights) = &self.weights {
-            shard::push(weights, index, file, bytes)?;
+        let Some(begun) = &self.begun else { return Ok(()) };
+        let of_tower = index.files.get(file).is_some_and(|entry| entry.stage == Some(Stage::Vision));
+        if begun.tower.is_none() || !of_tower {
+            shard::push(&begun.weights, index, file, bytes)?;
+            self.in_flight += bytes.len();
         }
-        self.in_flight += bytes.len();
-        if is_webgpu(self.device) && self.in_flight >= UPLOAD_LIMIT {
+        let device = &self.shared.device;
+        if is_webgpu(device) && self.in_flight >= UPLOAD_LIMIT {
             // What is read back comes after all that was sent.
-            read_floats(Tensor::<1>::zeros([1], &self.device.burn)).await?;
+            read_floats(Tensor::<1>::zeros([1], &device.burn)).await?;
             self.in_flight = 0;
         }
         pace::macrotask().await;
@@ -96,7 +136,7 @@ impl Receiver for Uploads<'_> {
 impl Model {
     #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> JsValue {
-        let Inner { shared, url, loaded, .. } = &*self.inner;
+        let Inner { shared, class, model, url, loaded, .. } = &*self.inner;
         let storage_error = loaded.storage_error.as_ref().map(error_to_json);
         to_js(&json!({
             "url": url,
@@ -106,11 +146,13 @@ impl Model {
             "storageError": storage_error,
             "device": shared.device.kind,
             "index": index_facts(&loaded.index),
+            "class": class.name(),
+            "can": model.tasks(),
         }))
     }
 
-    /// The bytes of an image file → what the language model sees of it, kept on the device.
-    /// Errors: image-undecodable, image-too-large, device-lost, kernel; aborted.
+    /// The bytes of an image file → what the model sees of it, kept on the device.
+    /// Errors: image-undecodable, image-too-large, device-lost, kernel; aborted; option-unsupported where the class takes no pictures.
     #[wasm_bindgen(unchecked_return_type = "Promise<Image>")]
     pub fn encode(&self, bytes: Vec<u8>, flag: &StopFlag) -> Promise {
         let (inner, flag) = (self.inner.clone(), flag.listen());
@@ -118,18 +160,165 @@ impl Model {
             let start = pace::now();
             let image = load_image(&bytes)?;
             drop(bytes);
-            let features = flag.guard(inner.blip2.encode(&image)).await?;
+            let id = inner.shared.images.get() + 1;
+            inner.shared.images.set(id);
+            let seen = match &inner.model {
+                AnyModel::Generation(model) => Seen::Generation(Rc::new(flag.guard(model.encode(&image)).await?)),
+                _ => {
+                    let seen = Rc::new(flag.guard(inner.model.retrieval()?.encode(&image)).await?);
+                    let mut images = inner.images.borrow_mut();
+                    images.retain(|_, image| image.strong_count() > 0);
+                    images.insert(id, Rc::downgrade(&seen));
+                    drop(images);
+                    Seen::Retrieval(seen)
+                }
+            };
             let (width, height) = (image.width as u32, image.height as u32);
-            Ok(Image { inner, features: Rc::new(features), width, height, encode_ms: pace::now() - start }.into())
+            Ok(Image { inner, seen, id, width, height, encode_ms: pace::now() - start }.into())
         })
     }
+
+    /// The images of these ids by how well they fit the text, best first.
+    /// Errors: option-unsupported, input-invalid, tokenizer-invalid, device-lost, kernel; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Ranked[]>")]
+    pub fn rank(
+        &self,
+        ids: Vec<u32>,
+        text: String,
+        #[wasm_bindgen(unchecked_param_type = "{ rerank?: number } | undefined")] options: JsValue,
+        flag: &StopFlag,
+    ) -> Promise {
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        promise(async move {
+            let options::RankOptions { rerank } = options::rank(&options)?;
+            let (model, images) = (inner.model.retrieval()?, inner.images(&ids)?);
+            let images: Vec<&RetrievalImage> = images.iter().map(Rc::as_ref).collect();
+            let ranked = flag.guard(model.rank(&images, &text, rerank)).await?;
+            let ranked: Vec<Value> =
+                ranked.iter().map(|ranked| json!({ "image": ids[ranked.index], "itc": ranked.itc, "itm": ranked.itm })).collect();
+            Ok(to_js(&ranked))
+        })
+    }
+
+    /// Cosines of texts and images: a tensor [texts, images]. Errors: as `rank`.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Tensor>")]
+    pub fn similarities(&self, ids: Vec<u32>, texts: Vec<String>, flag: &StopFlag) -> Promise {
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        promise(async move {
+            let (model, images) = (inner.model.retrieval()?, inner.images(&ids)?);
+            let images: Vec<&RetrievalImage> = images.iter().map(Rc::as_ref).collect();
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let data = flag.guard(model.itc(&images, &texts)).await?.concat();
+            Ok(tensor_to_js(&Plain { data, shape: vec![texts.len(), images.len()] }))
+        })
+    }
+
+    /// The probability of each text to be of the image. Errors: as `rank`.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Float32Array>")]
+    pub fn matches(&self, id: u32, texts: Vec<String>, flag: &StopFlag) -> Promise {
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        promise(async move {
+            let (model, images) = (inner.model.retrieval()?, inner.images(&[id])?);
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let probabilities = flag.guard(model.itm(&images[0], &texts)).await?;
+            Ok(Float32Array::from(&probabilities[..]).into())
+        })
+    }
+
+    /// HF `forward` of this class: tensors and rows of ids under HF's names, and so its output.
+    /// Errors: option-unsupported, input-invalid, device-lost, kernel; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Record<string, number | Tensor | Tensor[]>>")]
+    pub fn forward(&self, #[wasm_bindgen(unchecked_param_type = "Record<string, unknown>")] inputs: JsValue, flag: &StopFlag) -> Promise {
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        promise(async move {
+            let outputs = flag.guard(inner.model.forward(&inner.shared.device, tensors::arguments(&inputs)?)).await?;
+            Ok(tensors::outputs_to_js(&outputs))
+        })
+    }
+
+    /// HF `generate` on pixel values and ids; `onStep` hears each row's newest id, of beams nothing.
+    /// Errors: option-unsupported, input-invalid, device-lost, kernel; aborted.
+    #[wasm_bindgen(js_name = generateIds, unchecked_return_type = "Promise<GeneratedIds>")]
+    pub fn generate_ids(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Record<string, unknown>")] inputs: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "GenerationOptions | undefined")] options: JsValue,
+        #[wasm_bindgen(js_name = onStep, unchecked_param_type = "((ids: number[]) => void) | undefined")] on_step: Option<Function>,
+        flag: &StopFlag,
+    ) -> Promise {
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        promise(async move {
+            let (arguments, config) = (tensors::arguments(&inputs)?, options::generation(&options)?);
+            let mut step = |ids: &[u32]| {
+                call(on_step.as_ref(), || to_js(&ids));
+                if flag.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let model = inner.model.generation()?;
+            let Generated { ids, sequences_scores, finish } = flag.guard_stopped(model.generate_ids(arguments, &config, &mut step)).await?;
+            Ok(to_js(&json!({ "ids": ids, "sequences_scores": sequences_scores, "finish": finish })))
+        })
+    }
+
+    /// HF `Blip2Processor.__call__` on image files and texts. Errors: option-unsupported, input-invalid, image-undecodable, tokenizer-invalid.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Processed>")]
+    pub fn process(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array[] | null | undefined")] images: JsValue,
+        texts: Option<Vec<String>>,
+        #[wasm_bindgen(unchecked_param_type = "Record<string, unknown> | undefined")] options: JsValue,
+    ) -> Promise {
+        let inner = self.inner.clone();
+        promise(async move {
+            let processor = inner.model.processor()?;
+            let mut fields = vec![];
+            let pictures = tensors::files("images", &images)?;
+            if let Some(files) = &pictures {
+                let images = files.iter().map(|bytes| load_image(bytes)).collect::<Result<Vec<_>>>()?;
+                let pixels = processor.image_processor.preprocess(&images.iter().collect::<Vec<_>>())?;
+                fields.push(("pixel_values", tensor_to_js(&Plain { data: pixels.values, shape: pixels.shape.to_vec() })));
+            }
+            if let Some(texts) = &texts {
+                let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+                let encoded = processor.text(&texts, pictures.is_some(), &options::process(&options)?)?;
+                fields.push(("input_ids", to_js(&encoded.input_ids)));
+                fields.push(("attention_mask", to_js(&encoded.attention_mask)));
+            }
+            if fields.is_empty() {
+                return Err(Error::input("images", "images, text or both are needed"));
+            }
+            Ok(tensors::object(fields))
+        })
+    }
+
+    /// HF `batch_decode`. Errors: option-unsupported, input-invalid, tokenizer-invalid.
+    #[wasm_bindgen(unchecked_return_type = "Promise<string[]>")]
+    pub fn decode(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "number[][]")] rows: JsValue,
+        #[wasm_bindgen(js_name = skipSpecialTokens)] skip_special_tokens: bool,
+    ) -> Promise {
+        let inner = self.inner.clone();
+        promise(async move {
+            let rows: Vec<Vec<u32>> = options::read_value("ids", &rows)?;
+            Ok(to_js(&inner.model.processor()?.batch_decode(&rows, skip_special_tokens)?))
+        })
+    }
+}
+
+/// What a model has seen of an image.
+enum Seen {
+    Generation(Rc<ImageFeatures>),
+    Retrieval(Rc<RetrievalImage>),
 }
 
 /// An image as the model has seen it: any number of questions may follow.
 #[wasm_bindgen]
 pub struct Image {
     inner: Rc<Inner>,
-    features: Rc<ImageFeatures>,
+    seen: Seen,
+    /// Of all images of this worker, for `rank`.
+    #[wasm_bindgen(readonly)]
+    pub id: u32,
     /// Pixels of the picture, upright.
     #[wasm_bindgen(readonly)]
     pub width: u32,
@@ -151,8 +340,14 @@ impl Image {
         #[wasm_bindgen(js_name = onPiece, unchecked_param_type = "(piece: string) => void")] on_piece: Function,
         flag: &StopFlag,
     ) -> Promise {
-        let (inner, features, flag) = (self.inner.clone(), self.features.clone(), flag.listen());
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        let features = match &self.seen {
+            Seen::Generation(features) => Some(features.clone()),
+            Seen::Retrieval(_) => None,
+        };
         promise(async move {
+            let model = inner.model.generation()?;
+            let features = features.ok_or_else(|| Error::input("image", "was encoded for another model"))?;
             let config = options::generation(&options)?;
             let nothing_yet = Cell::new(true);
             let mut piece = |text: &str| {
@@ -162,7 +357,7 @@ impl Image {
                 }
                 if flag.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let generation = inner.blip2.generate(&features, prompt.as_deref(), &config, &mut piece);
+            let generation = model.generate(&features, prompt.as_deref(), &config, &mut piece);
             let answer = flag.guard_stoppable(&nothing_yet, generation).await?;
             Ok(to_js(&answer.unwrap_or_else(Answer::stopped_at_once)))
         })

@@ -4,11 +4,15 @@ use js_sys::JSON;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use wasm_bindgen::JsValue;
 
 use crate::delivery::LoadOptions;
+use crate::delivery::fetch::Access;
 use crate::error::{Error, Result};
 use crate::generation::GenerationConfig;
+use crate::models::Class;
+use crate::processor::{Padding, PaddingSide, TextOptions};
 
 /// Where models are kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -30,9 +34,64 @@ pub(super) fn runtime(options: &JsValue) -> Result<RuntimeOptions> {
     read("options", options)
 }
 
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Load {
+    integrity: Option<String>,
+    request: Access,
+    /// Another class than the one that was saved.
+    #[serde(rename = "as")]
+    class: Option<String>,
+}
+
+/// Errors: option-unsupported, input-invalid, model-unsupported.
+pub(super) fn load(options: &JsValue) -> Result<(LoadOptions, Option<Class>)> {
+    let Load { integrity, request, class } = read("options", options)?;
+    let class = class.map(|name| Class::from_name(&name)).transpose()?;
+    Ok((LoadOptions { integrity, request }, class))
+}
+
+/// How images are ranked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RankOptions {
+    /// How many of the best are matched with the text once more; none by itself.
+    pub rerank: usize,
+}
+
 /// Errors: option-unsupported, input-invalid.
-pub(super) fn load(options: &JsValue) -> Result<LoadOptions> {
+pub(super) fn rank(options: &JsValue) -> Result<RankOptions> {
     read("options", options)
+}
+
+/// Arguments of HF's `Blip2Processor.__call__`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct ProcessOptions {
+    padding: Option<Value>,
+    padding_side: Option<String>,
+    truncation: bool,
+    max_length: Option<usize>,
+}
+
+/// Errors: option-unsupported, input-invalid.
+pub(super) fn process(options: &JsValue) -> Result<TextOptions> {
+    let ProcessOptions { padding, padding_side, truncation, max_length } = read("options", options)?;
+    let padding = match padding {
+        None | Some(Value::Null | Value::Bool(false)) => Padding::None,
+        Some(Value::Bool(true)) => Padding::Longest,
+        Some(Value::String(name)) if name == "longest" => Padding::Longest,
+        Some(Value::String(name)) if name == "max_length" => Padding::MaxLength,
+        Some(Value::String(name)) if name == "do_not_pad" => Padding::None,
+        Some(other) => return Err(Error::input("padding", format!("{other}: true, \"longest\", \"max_length\" or \"do_not_pad\""))),
+    };
+    let padding_side = match padding_side.as_deref() {
+        None => None,
+        Some("left") => Some(PaddingSide::Left),
+        Some("right") => Some(PaddingSide::Right),
+        Some(other) => return Err(Error::input("padding_side", format!("{other}: left or right"))),
+    };
+    Ok(TextOptions { padding, padding_side, truncation, max_length })
 }
 
 /// Errors: option-unsupported, input-invalid.
@@ -41,7 +100,7 @@ pub(super) fn generation(options: &JsValue) -> Result<GenerationConfig> {
 }
 
 /// `undefined` and `null` are the defaults; fields that are `undefined` are not there.
-fn read<T: DeserializeOwned + Default>(argument: &str, options: &JsValue) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned + Default>(argument: &str, options: &JsValue) -> Result<T> {
     if options.is_undefined() || options.is_null() {
         return Ok(T::default());
     }
@@ -53,6 +112,12 @@ fn read<T: DeserializeOwned + Default>(argument: &str, options: &JsValue) -> Res
         Some(option) => Error::OptionUnsupported { option, reason: "no such option".into() },
         None => Error::input(argument, error),
     })
+}
+
+/// A plain value under this name. Errors: input-invalid.
+pub(super) fn read_value<T: DeserializeOwned>(name: &str, value: &JsValue) -> Result<T> {
+    let text = JSON::stringify(value).map_err(|_| Error::input(name, "not a plain value"))?;
+    serde_json::from_str(&String::from(text)).map_err(|error| Error::input(name, error))
 }
 
 /// serde says "unknown field `temprature`, expected …".

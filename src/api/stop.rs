@@ -98,6 +98,14 @@ impl Listener {
         }
     }
 
+    /// Drops the work when it is aborted; it is the work that has to stop. Errors: aborted, and those of the work.
+    pub async fn guard_stopped<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match race(self.until(|| self.is_aborted()), work).await {
+            First::Left(()) => Err(Error::Aborted {}),
+            First::Right(result) => result,
+        }
+    }
+
     /// Drops the work when it is aborted, or stopped while `nothing_yet`: then there is no result. Once something has come,
     /// it is the work that has to stop. Errors: aborted, and those of the work.
     pub async fn guard_stoppable<T>(&self, nothing_yet: &Cell<bool>, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {

@@ -12,6 +12,8 @@ export interface LoadOptions {
   /** `sha256-…` of the index, and through it of every file. */
   integrity?: string;
   request?: { headers?: Record<string, string>; credentials?: "omit" | "same-origin" | "include" };
+  /** One of HF's classes, where it is not the one that was saved. */
+  as?: string;
 }
 /** As transformers.js sends them. Bytes are of the file; those of `ready`, which comes once and without a file, of the model. */
 export interface Progress {
@@ -49,7 +51,11 @@ export interface ModelInfo {
   storageError: WasmError | null;
   device: "cpu" | "webgpu";
   index: IndexFacts;
+  /** HF's name of it. */
+  class: string;
+  can: Task[];
 }
+export type Task = "caption" | "ask" | "chat" | "attention" | "rank" | "match" | "embed";
 export type Stage = "vision" | "qformer" | "projection" | "language";
 export type Quant = "f32" | "f16" | "q8" | "q4";
 /** stages: bytes of each; deviceBytes: what the weights take on the device. */
@@ -67,7 +73,27 @@ export interface Ui { caption_prompt: string; question_template: string; suggest
 /** HF's snake_case. An unknown one fails with "option-unsupported". */
 export type GenerationOptions = Record<string, unknown>;
 /** `text`: the new text, trimmed; `ids`: image tokens, prompt and new ones. */
-export interface Generated { text: string; ids: number[]; finish: "eos" | "length" | "stopped"; timings: Timings }
+export interface Generated { text: string; ids: number[]; finish: Finish; timings: Timings; candidates: Candidate[] }
+/** score: HF's sequences_scores, of beams alone. */
+export interface Candidate { text: string; score: number | null }
+/** stop: one of stop_strings was said. stopped: by the caller. */
+export type Finish = "eos" | "stop" | "length" | "stopped";
+/** Elements in order. */
+export interface Tensor { data: Float32Array; shape: number[] }
+/** An image of a rank: `image` is its id, `itc` a cosine, `itm` a probability where it was matched. */
+export interface Ranked { image: number; itc: number; itm: number | null }
+/** map [tokens, rows, columns], each token's sums to 1; of a generator also queries [tokens, Q] and patches [Q, rows, columns]. */
+export interface Attention {
+  tokens: string[];
+  queries: Float32Array | null;
+  patches: Float32Array | null;
+  map: Float32Array;
+  shape: { tokens: number; queries: number; rows: number; columns: number };
+}
+/** HF's sequences, and scores of beams. */
+export interface GeneratedIds { ids: number[][]; sequences_scores: number[] | null; finish: Finish }
+/** What a processor makes of images and texts. */
+export interface Processed { pixel_values?: Tensor; input_ids?: number[][]; attention_mask?: number[][] }
 export interface Timings { first_token_ms: number; total_ms: number; tokens: number }
 export interface Launches { dispatches: number; readbacks: number; bytes: number }
 /** One check of an operation against plain loops. */

@@ -13,7 +13,8 @@ use crate::generation::{Finish, Generated, GenerationConfig, Inputs, StopRule, S
 use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel};
 use crate::pace;
 use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
-use crate::tasks::{Blip2ForConditionalGeneration, GenerateInputs};
+use crate::tasks::any_model::on_device;
+use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs};
 use crate::weights::Weights;
 
 pub struct Blip2 {
@@ -119,13 +120,7 @@ impl Blip2 {
         let prefix = inputs.prefix.first().map_or(0, Vec::len);
         let strings = config.stop_strings.as_ref().map(StopStrings::to_vec).unwrap_or_default();
         let mut failed = None;
-        let mut stop = |ids: &[u32]| match says_stop(&self.processor.tokenizer, ids, &strings) {
-            Ok(stops) => stops,
-            Err(error) => {
-                failed = Some(error);
-                true
-            }
-        };
+        let mut stop = |ids: &[u32]| said_stop(&self.processor.tokenizer, ids, &strings, &mut failed);
         let stop: Option<StopRule> = if strings.is_empty() { None } else { Some(&mut stop) };
         let generated = self.captioner.generate_from(inputs, config, stop, &mut |ids| telling.step(ids)).await?;
         if let Some(error) = failed {
@@ -136,6 +131,29 @@ impl Blip2 {
         let (text, timings) = telling.finish(generated.sequences_scores.is_some().then_some(best.as_str()))?;
         let ids = generated.ids.into_iter().next().unwrap_or_default();
         Ok(Answer { text: text.trim().to_string(), ids, finish: generated.finish, timings, candidates })
+    }
+
+    /// HF `generate` on tensors: pixel_values [B, 3, H, W], input_ids and attention_mask [B, S] where there is a text.
+    /// Errors: input-invalid, option-unsupported, kernel, device-lost.
+    pub async fn generate_ids(
+        &self,
+        arguments: Arguments,
+        config: &GenerationConfig,
+        on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> Result<Generated> {
+        let pixel_values = on_device(&self.captioner.device, "pixel_values", arguments.pixel_values)?;
+        let features = self.captioner.get_image_features(&pixel_values, arguments.interpolate_pos_encoding).await?;
+        let inputs = match arguments.input_ids {
+            None => GenerateInputs::Image,
+            Some(input_ids) => GenerateInputs::Ids { input_ids, attention_mask: arguments.attention_mask },
+        };
+        let inputs = self.captioner.inputs(&features, inputs).await?;
+        let strings = config.stop_strings.as_ref().map(StopStrings::to_vec).unwrap_or_default();
+        let mut failed = None;
+        let mut stop = |ids: &[u32]| said_stop(&self.processor.tokenizer, ids, &strings, &mut failed);
+        let stop: Option<StopRule> = if strings.is_empty() { None } else { Some(&mut stop) };
+        let generated = self.captioner.generate_from(inputs, config, stop, on_step).await?;
+        failed.map_or(Ok(generated), Err)
     }
 
     /// Prompt and picture as the language model takes them; the work of an encoder is done once for each prompt.
@@ -172,10 +190,16 @@ impl Blip2 {
     }
 }
 
-/// Whether the text of the newest id ends one of the strings.
-fn says_stop(tokenizer: &Tokenizer, ids: &[u32], strings: &[String]) -> Result<bool> {
-    let Some((_, before)) = ids.split_last() else { return Ok(false) };
-    Ok(ends_in_stop_string(&tokenizer.decode(before, false)?, &tokenizer.decode(ids, false)?, strings))
+/// Whether the text of the newest id ends one of the strings. What cannot be decoded ends too, and `failed` says why.
+fn said_stop(tokenizer: &Tokenizer, ids: &[u32], strings: &[String], failed: &mut Option<Error>) -> bool {
+    let Some((_, before)) = ids.split_last() else { return false };
+    match tokenizer.decode(before, false).and_then(|before| Ok((before, tokenizer.decode(ids, false)?))) {
+        Ok((before, text)) => ends_in_stop_string(&before, &text, strings),
+        Err(error) => {
+            *failed = Some(error);
+            true
+        }
+    }
 }
 
 /// The pieces of an answer on their way to whoever listens.
