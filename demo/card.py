@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Writes what can be derived: samples/NOTICE.md and the figures between the marks of MODEL_CARD.md.
+"""Writes what can be derived: the NOTICE.md of samples/ and gallery/, and the figures between the marks of both model cards.
 
     python card.py [--check]        --check writes nothing and fails where something is stale
 
-It reads the converted model's index (model/), eval.json, samples/expected.json and samples/expected.q8.json.
+It reads, of the captioner, the index in model/, eval.json, samples/expected.json and samples/expected.q8.json; of the
+retrieval model the index in retrieval/, retrieval-eval.json, gallery/index.json and gallery/expected.q8.json.
 """
 import collections
 import hashlib
@@ -13,6 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CARD, SAMPLES = HERE / "MODEL_CARD.md", HERE / "samples"
+RETRIEVAL_CARD, GALLERY = HERE / "RETRIEVAL_CARD.md", HERE / "gallery"
+INDEX = "model.safetensors.index.json"
 BEGIN, END = "<!-- figures: written by card.py -->", "<!-- end of figures -->"
 
 SETS = {
@@ -26,7 +29,28 @@ QUESTIONS = {
     "yncolor": "is it (colour)?", "kind": "what kind of thing?", "ynkind": "is this a (kind)?", "where": "where is it?",
     "side": "what is on the left?", "rel": "where is A relative to B?", "ynrel": "is A left of B?", "all": "all questions",
 }
-# The styles that samples may be made of: drawn by, licence, where from.
+RETRIEVAL_SETS = {
+    "unseen pairs, seen drawings": "seen drawings, unseen pairs",
+    "unseen drawings (Twemoji)": "Twemoji, unseen style",
+}
+# Its scores: part, name in it, words for it.
+RETRIEVAL_ROWS = [
+    ("text_to_image", "R@1", "a scene found by its caption: first"),
+    ("text_to_image", "R@5", "among the first 5"),
+    ("text_to_image", "R@10", "among the first 10"),
+    ("text_to_image", "top picture is true of the text", "the first is true of the caption"),
+    ("text_to_image", "R@1, first five reranked by ITM", "first, when ITM orders the best 5 anew"),
+    ("image_to_text", "R@1", "a caption found by its scene: first"),
+    ("image_to_text", "R@5", "among the first 5"),
+    ("itm", "matched accepted", "ITM: the true caption accepted"),
+    ("itm", "hardest false picture refused", "ITM: the most similar false scene refused"),
+    ("itm", "balanced accuracy, hardest picture", "ITM: mean of these two"),
+]
+CHANGES = {
+    "noun": "another thing", "extra": "one thing more", "color": "another colour", "count": "another number",
+    "background": "another background", "relation": "places exchanged",
+}
+# The styles that samples and the gallery may be made of: drawn by, licence, where from.
 DRAWINGS = {
     "oc": ("Openclipart", "public domain", "openclipart.org"),
     "noto": ("Noto Emoji, © Google", "Apache-2.0", "github.com/googlefonts/noto-emoji"),
@@ -113,6 +137,12 @@ def sizes(index):
     ]
 
 
+def shared(index, other):
+    """What a browser that has the other model does not load again."""
+    both = [file["bytes"] for name, file in index["files"].items() if other["files"].get(name) == file]
+    return [f"- The same in the captioner's folder, by name and content: {sum(both) / 1e6:.2f} MB in {len(both)} files."]
+
+
 def on_samples(samples, said):
     """How the shipped (quantized) model does on the samples, against the truth and against the f16 checkpoint."""
     by_file = {row["file"]: row for row in said["samples"]}
@@ -142,28 +172,76 @@ def chosen(scores):
     ]
 
 
+def retrieval_evaluation(scores):
+    """The tables of retrieval-eval.json."""
+    exact = lambda share: f"{100 * share:.1f} %"
+    sets = {name: scores[name] for name in RETRIEVAL_SETS if name in scores}
+    lines = ["| | " + " | ".join(RETRIEVAL_SETS[name] for name in sets) + " |", "|---" * (len(sets) + 1) + "|"]
+    row = lambda label, cell: lines.append(f"| {label} | " + " | ".join(cell(s) for s in sets.values()) + " |")
+    row("scenes and captions", lambda s: str(s["text_to_image"]["n"]))
+    for part, name, label in RETRIEVAL_ROWS:
+        row(label, lambda s: exact(s[part][name]))
+    for kind, label in CHANGES.items():
+        row(f"ITM: a caption with {label} refused", lambda s: exact(s["itm"]["refused by type of change"][kind]))
+    row("ITM: mean of the true caption accepted and these refused", lambda s: exact(s["itm"]["balanced accuracy, one change"]))
+    for name, found in sets.items():
+        short = {kind: figures for kind, figures in found.get("short_queries", {}).items() if isinstance(figures, dict)}
+        if short:
+            what = f"Short searches ({RETRIEVAL_SETS[name]}), {found['short_queries']['pictures']} scenes; {found['short_queries']['measure']}:"
+            lines += ["", what, "", "| | searches | precision | by chance | the first is right |", "|---|---|---|---|---|"]
+            for kind, f in short.items():
+                lines.append(f"| {kind} | {f['queries']} | {exact(f['precision@10'])} | {exact(f['chance'])} | {exact(f['top1'])} |")
+    return lines
+
+
+def on_gallery(scenes, found):
+    unseen = sum(not scene["drawings_seen_in_training"] for scene in scenes)
+    recall = "; ".join(f"{name} {100 * value:.1f} %" for name, value in found["found_by_own_caption"].items())
+    return [
+        f"- The shipped folder on the {len(scenes)} scenes of the gallery ({unseen} of them show a drawing that was held out of training), "
+        f"each searched by its own caption: {recall}.",
+    ]
+
+
+def made_with(found, folder, record):
+    """The index of a model folder, if the record was made with it."""
+    index = HERE / folder / INDEX
+    if found["index_sha256"] != hashlib.sha256(index.read_bytes()).hexdigest():
+        sys.exit(f"{record} was made with another model folder: run renew.sh")
+    return read(index)
+
+
 def figures():
-    index = HERE / "model" / "model.safetensors.index.json"
     scores, samples, said = read(HERE / "eval.json"), read(SAMPLES / "expected.json"), read(SAMPLES / "expected.q8.json")
-    if said["index_sha256"] != hashlib.sha256(index.read_bytes()).hexdigest():
-        sys.exit("samples/expected.q8.json was made with another model folder: run renew.sh")
-    lines = [*sizes(read(index)), *on_samples(samples, said), *chosen(scores), "", "Held-out scores of the checkpoint before quantization (`eval.json`):", ""]
+    index = made_with(said, "model", "samples/expected.q8.json")
+    lines = [*sizes(index), *on_samples(samples, said), *chosen(scores), "", "Held-out scores of the checkpoint before quantization (`eval.json`):", ""]
     return "\n".join([*lines, *evaluation(scores)])
 
 
-def card(text, block):
+def retrieval_figures():
+    scores, scenes, found = read(HERE / "retrieval-eval.json"), read(GALLERY / "index.json"), read(GALLERY / "expected.q8.json")
+    index = made_with(found, "retrieval", "gallery/expected.q8.json")
+    if found["gallery_sha256"] != hashlib.sha256((GALLERY / "index.json").read_bytes()).hexdigest():
+        sys.exit("gallery/expected.q8.json was made with other scenes: run renew.sh")
+    lines = [*sizes(index), *shared(index, read(HERE / "model" / INDEX)), *on_gallery(scenes, found), f"- Training: {scores['training']}."]
+    return "\n".join([*lines, "", "Held-out scores of the checkpoint before quantization (`retrieval-eval.json`):", "", *retrieval_evaluation(scores)])
+
+
+def card(path, block):
+    text = path.read_text()
     head, _, rest = text.partition(BEGIN)
     _, mark, tail = rest.partition(END)
     if not mark:
-        sys.exit(f"{CARD} has lost the marks around its figures")
+        sys.exit(f"{path} has lost the marks around its figures")
     return f"{head}{BEGIN}\n{block}\n{END}{tail}"
 
 
 def main(check):
-    samples = read(SAMPLES / "expected.json")
     made = {
-        SAMPLES / "NOTICE.md": notice(samples),
-        CARD: card(CARD.read_text(), figures()),
+        SAMPLES / "NOTICE.md": notice(read(SAMPLES / "expected.json")),
+        CARD: card(CARD, figures()),
+        GALLERY / "NOTICE.md": notice(read(GALLERY / "index.json")),
+        RETRIEVAL_CARD: card(RETRIEVAL_CARD, retrieval_figures()),
     }
     stale = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     if check and stale:

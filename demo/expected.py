@@ -80,15 +80,30 @@ def scales_key(key):
     return f"{head}.scales{tail}"
 
 
-def load(folder, index):
+def load(folder, index, architecture):
     parts = read_parts(folder, index)
     weights = {name: dequantize(parts, tensor, name) for name, tensor in index["tensors"].items()}
-    model = Blip2ForConditionalGeneration(Blip2Config.from_pretrained(folder, attn_implementation="eager")).float().eval()
+    model = architecture(Blip2Config.from_pretrained(folder, attn_implementation="eager")).float().eval()
     missing, unexpected = model.load_state_dict(weights, strict=False)
     model.tie_weights()
     if unexpected or set(missing) - {"language_model.lm_head.weight"}:  # OPT's head is the embedding
         sys.exit(f"missing {missing}, unexpected {unexpected}")
     return model
+
+
+def start(folder, architecture):
+    """Index, model and processor of a model folder."""
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    index = json.loads((folder / INDEX).read_text())
+    return index, load(folder, index, architecture), Blip2Processor.from_pretrained(folder, use_fast=False)
+
+
+def made_by(script, folder):
+    """The head of a record: by what it was made, and of which model folder."""
+    versions = {module.__name__: module.__version__ for module in (transformers, torch, tokenizers, safetensors)}
+    versions |= {"pillow": PIL.__version__, "numpy": np.__version__}
+    return {"made_by": f"demo/{Path(script).name}", "versions": versions, "index_sha256": sha256(folder / INDEX)}
 
 
 def answer(model, processor, image, prompt):
@@ -102,11 +117,8 @@ def answer(model, processor, image, prompt):
 
 
 def main(folder, out):
-    torch.set_num_threads(1)
-    transformers.logging.set_verbosity_error()
-    index = json.loads((folder / INDEX).read_text())
+    index, model, processor = start(folder, Blip2ForConditionalGeneration)
     ui = index["ui"]
-    model, processor = load(folder, index), Blip2Processor.from_pretrained(folder, use_fast=False)
     samples = []
     for row in json.loads((SAMPLES / "expected.json").read_text()):
         image = Image.open(SAMPLES / row["file"]).convert("RGB")
@@ -121,12 +133,7 @@ def main(folder, out):
         })
     answers = [a for sample in samples for a in [sample["caption"], *sample["questions"]]]
     record = {
-        "made_by": "demo/expected.py",
-        "versions": {
-            "transformers": transformers.__version__, "torch": torch.__version__, "tokenizers": tokenizers.__version__,
-            "safetensors": safetensors.__version__, "pillow": PIL.__version__, "numpy": np.__version__,
-        },
-        "index_sha256": sha256(folder / INDEX),
+        **made_by(__file__, folder),
         "max_new_tokens": MAX_NEW_TOKENS,
         "smallest_margin": min(a["margin"] for a in answers),
         "samples": samples,

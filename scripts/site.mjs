@@ -41,8 +41,10 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   const files = new Map();
   for (const name of filesUnder(bundles)) files.set(name, readFileSync(join(bundles, name)));
   for (const { path } of built) files.set(`wasm/${basename(path)}`, readFileSync(path));
-  addModel(files);
-  addSamples(files);
+  addModel(files, "model", "demo");
+  addModel(files, "retrieval", "demo-retrieval");
+  addPictures(files, "samples", "expected.json");
+  addPictures(files, "gallery", "index.json");
   const icon = at("www", "ui", "icon.svg");
   if (existsSync(icon)) files.set("icon.svg", readFileSync(icon));
   files.set("index.html", withPolicy(readFileSync(at("index.html"), "utf8"), origins));
@@ -53,23 +55,25 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   return { dir, files, packages };
 }
 
-/** The model that the page starts with. */
-function addModel(files) {
-  const names = filesUnder(at("demo", "model"));
-  if (names.length === 0) say("site: demo/model/ is missing (the converted demo model): the page will find no model to start with");
-  for (const name of names) files.set(`models/demo/${name}`, readFileSync(at("demo", "model", name)));
-  // The licence that the model's index points to.
-  const card = at("demo", "MODEL_CARD.md");
-  if (existsSync(card)) files.set("models/demo/MODEL_CARD.md", readFileSync(card));
+/** A converted model of demo/ under models/, and beside it the card that its index points to. */
+function addModel(files, folder, name) {
+  const from = at("demo", folder);
+  const names = filesUnder(from);
+  if (names.length === 0) say(`site: demo/${folder}/ is missing (a converted demo model): the page will find nothing in models/${name}/`);
+  for (const file of names) files.set(`models/${name}/${file}`, readFileSync(join(from, file)));
+  const card = recall(join(from, "model.safetensors.index.json"))?.ui?.licence_url;
+  if (card && existsSync(at("demo", card))) files.set(`models/${name}/${card}`, readFileSync(at("demo", card)));
 }
 
-/** The pictures to try, and their list with a description of each: what the model's evaluation says that they show. */
-function addSamples(files) {
-  const list = recall(at("demo", "samples", "expected.json"));
-  if (!list) say("site: demo/samples/ is missing: the page will show no pictures to try");
-  const samples = (list ?? []).map(({ file, caption }) => ({ file, alt: caption }));
-  for (const { file } of samples) files.set(`samples/${file}`, readFileSync(at("demo", "samples", file)));
-  files.set("samples/index.json", `${JSON.stringify(samples, null, 2)}\n`);
+/** Pictures of demo/, and their list with a description of each: what the recipe that drew them says that they show. */
+function addPictures(files, folder, list) {
+  const found = recall(at("demo", folder, list));
+  if (!found) say(`site: demo/${folder}/ is missing: the page will show no pictures from there`);
+  const pictures = (found ?? []).map(({ file, caption }) => ({ file, alt: caption }));
+  for (const { file } of pictures) files.set(`${folder}/${file}`, readFileSync(at("demo", folder, file)));
+  files.set(`${folder}/index.json`, `${JSON.stringify(pictures, null, 2)}\n`);
+  const notice = at("demo", folder, "NOTICE.md");
+  if (existsSync(notice)) files.set(`${folder}/NOTICE.md`, readFileSync(notice));
 }
 
 function withPolicy(html, origins) {
