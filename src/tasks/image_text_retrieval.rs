@@ -10,6 +10,7 @@ use crate::models::{Blip2Config, Blip2ForImageTextRetrieval, VisionOptions};
 use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, TextOptions};
+use crate::tasks::attention;
 use crate::weights::Weights;
 
 /// Texts that go through the Q-Former together: few enough that what is between its layers stays small.
@@ -30,6 +31,8 @@ pub struct RetrievalImage {
     image_embeds: Tensor<3>,
     /// [1, 1 + P, Hv]: what ITM needs besides, and by far the larger part. Who is short of memory may set it to `None`.
     pub last_hidden_state: Option<Tensor<3>>,
+    /// Rows and columns of patches.
+    pub(super) grid: [usize; 2],
     pub encode_ms: f64,
 }
 
@@ -39,7 +42,7 @@ impl RetrievalImage {
         &self.image_embeds
     }
 
-    fn last_hidden_state(&self) -> Result<&Tensor<3>> {
+    pub(super) fn last_hidden_state(&self) -> Result<&Tensor<3>> {
         let missing = || Error::input("image", "its last_hidden_state was given up: encode it again to match it with a text");
         self.last_hidden_state.as_ref().ok_or_else(missing)
     }
@@ -85,7 +88,8 @@ impl ImageTextRetrieval {
         let vision = self.model.vision.vision_model.forward(&pixels, VisionOptions::default()).await?;
         let image_embeds = self.model.image_embeds(&vision.last_hidden_state).await?;
         pace::macrotask().await;
-        Ok(RetrievalImage { image_embeds, last_hidden_state: Some(vision.last_hidden_state), encode_ms: pace::now() - started })
+        let grid = attention::grid(&pixels, self.model.config.vision_config.patch_size);
+        Ok(RetrievalImage { image_embeds, last_hidden_state: Some(vision.last_hidden_state), grid, encode_ms: pace::now() - started })
     }
 
     /// Ids as the model takes them: [CLS] first, padded on the right. Errors: input-invalid, tokenizer-invalid.
