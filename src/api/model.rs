@@ -306,6 +306,7 @@ impl Model {
 }
 
 /// What a model has seen of an image.
+#[derive(Clone)]
 enum Seen {
     Generation(Rc<ImageFeatures>),
     Retrieval(Rc<RetrievalImage>),
@@ -360,6 +361,33 @@ impl Image {
             let generation = model.generate(&features, prompt.as_deref(), &config, &mut piece);
             let answer = flag.guard_stoppable(&nothing_yet, generation).await?;
             Ok(to_js(&answer.unwrap_or_else(Answer::stopped_at_once)))
+        })
+    }
+}
+
+#[wasm_bindgen]
+impl Image {
+    /// Which part of the picture each word of a text goes back to: of a generator, as if it said the text behind the prompt.
+    /// Errors: input-invalid, tokenizer-invalid, device-lost, kernel; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Attention>")]
+    pub fn attention(&self, prompt: Option<String>, text: String, flag: &StopFlag) -> Promise {
+        let (inner, seen, flag) = (self.inner.clone(), self.seen.clone(), flag.listen());
+        promise(async move {
+            let map = match seen {
+                Seen::Generation(features) => {
+                    flag.guard(inner.model.generation()?.attention(features.picture(), prompt.as_deref(), &text)).await?
+                }
+                Seen::Retrieval(image) => flag.guard(inner.model.retrieval()?.attention(&image, &text)).await?,
+            };
+            let floats = |values: &[f32]| JsValue::from(Float32Array::from(values));
+            let shape = json!({ "tokens": map.tokens.len(), "queries": map.num_queries, "rows": map.rows, "columns": map.columns });
+            Ok(tensors::object([
+                ("tokens", to_js(&map.tokens)),
+                ("queries", floats(&map.queries)),
+                ("patches", floats(&map.patches)),
+                ("map", floats(&map.map)),
+                ("shape", to_js(&shape)),
+            ]))
         })
     }
 }

@@ -82,11 +82,11 @@ export type Finish = "eos" | "stop" | "length" | "stopped";
 export interface Tensor { data: Float32Array; shape: number[] }
 /** An image of a rank: `image` is its id, `itc` a cosine, `itm` a probability where it was matched. */
 export interface Ranked { image: number; itc: number; itm: number | null }
-/** map [tokens, rows, columns], each token's sums to 1; of a generator also queries [tokens, Q] and patches [Q, rows, columns]. */
+/** map [tokens, rows, columns] is the product of queries [tokens, Q] and patches [Q, rows, columns]; each token's sums to 1. */
 export interface Attention {
   tokens: string[];
-  queries: Float32Array | null;
-  patches: Float32Array | null;
+  queries: Float32Array;
+  patches: Float32Array;
   map: Float32Array;
   shape: { tokens: number; queries: number; rows: number; columns: number };
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layers::Linear;
 use crate::models::config::Blip2Config;
 use crate::models::qformer::{Blip2QFormerModel, QFormerInputs, QFormerOutput};
-use crate::models::text::{LanguageModel, LanguageOutput};
+use crate::models::text::{LanguageModel, LanguageOptions, LanguageOutput};
 use crate::models::vision::{Blip2VisionModel, VisionOptions, VisionOutput};
 use crate::weights::Weights;
 
@@ -21,6 +21,19 @@ pub struct Blip2Model {
     qformer: Blip2QFormerModel,
     language_projection: Linear,
     pub language_model: LanguageModel,
+}
+
+/// How pictures are seen, and what is kept on the way to the language model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ImageOptions {
+    /// As in `VisionOptions`.
+    pub interpolate_pos_encoding: bool,
+    /// Of the vision tower and of the Q-Former.
+    pub output_hidden_states: bool,
+    /// The vision tower's, by far the larger part of what HF's `output_attentions` gives.
+    pub output_vision_attentions: bool,
+    /// The Q-Former's `attentions` and `cross_attentions`.
+    pub output_qformer_attentions: bool,
 }
 
 /// What becomes of pixel values on their way to the language model.
@@ -40,6 +53,7 @@ pub struct TextInputs<'a> {
     pub attention_mask: &'a [Vec<u32>],
     /// [B, T], for a decoder beside an encoder.
     pub decoder_input_ids: Option<&'a [Vec<u32>]>,
+    pub options: LanguageOptions,
 }
 
 /// HF `Blip2ForConditionalGenerationModelOutput`, as far as callers ask for it.
@@ -76,15 +90,18 @@ impl Blip2Model {
         self.vision_model.clone()
     }
 
-    /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state on the way.
-    pub async fn image(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool, output_hidden_states: bool) -> Result<ImageOutput> {
+    /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state and attention on the way.
+    pub async fn image(&self, pixel_values: &Tensor<4>, options: ImageOptions) -> Result<ImageOutput> {
+        let ImageOptions { interpolate_pos_encoding, output_hidden_states, .. } = options;
         let batch = pixel_values.dims()[0];
-        let options = VisionOptions { interpolate_pos_encoding, output_hidden_states, ..VisionOptions::default() };
-        let vision = self.vision_model.forward(pixel_values, options).await?;
+        let output_attentions = options.output_vision_attentions;
+        let seen = VisionOptions { interpolate_pos_encoding, output_hidden_states, output_attentions };
+        let vision = self.vision_model.forward(pixel_values, seen).await?;
         let [_, queries, width] = self.query_tokens.dims();
         let query_embeds = self.query_tokens.clone().expand([batch, queries, width]);
         let encoder_hidden_states = Some(&vision.last_hidden_state);
-        let inputs = QFormerInputs { encoder_hidden_states, output_hidden_states, ..QFormerInputs::new(&query_embeds) };
+        let output_attentions = options.output_qformer_attentions;
+        let inputs = QFormerInputs { encoder_hidden_states, output_hidden_states, output_attentions, ..QFormerInputs::new(&query_embeds) };
         let qformer = self.qformer.forward(&inputs).await?;
         let rows = qformer.last_hidden_state.clone().reshape([batch * queries, width]);
         let projected = self.language_projection.forward(&rows)?;
@@ -94,7 +111,8 @@ impl Blip2Model {
 
     /// HF `Blip2ForConditionalGeneration.get_image_features`: [B, Q, width of the language model].
     pub async fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
-        Ok(self.image(pixel_values, interpolate_pos_encoding, false).await?.language_projection)
+        let options = ImageOptions { interpolate_pos_encoding, ..ImageOptions::default() };
+        Ok(self.image(pixel_values, options).await?.language_projection)
     }
 
     /// Embeds input_ids [B, S] and puts image features [images, Q, width] where they hold `image_token_index`, in order.
@@ -147,8 +165,8 @@ impl Blip2Model {
     }
 
     async fn language(&self, device: &Device, inputs_embeds: &Tensor<2>, text: TextInputs<'_>) -> Result<ForwardOutput> {
-        let TextInputs { attention_mask, decoder_input_ids, .. } = text;
-        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask, decoder_input_ids).await?;
+        let TextInputs { attention_mask, decoder_input_ids, options, .. } = text;
+        let language_model = self.language_model.forward(device, inputs_embeds, attention_mask, decoder_input_ids, options).await?;
         let (rows, n) = (attention_mask.len(), decoder_input_ids.unwrap_or(attention_mask).first().map_or(0, Vec::len));
         let logits = language_model.logits.clone().reshape([rows, n, self.language_model.vocab_size()]);
         Ok(ForwardOutput { logits, language_model })

@@ -9,14 +9,14 @@ pub mod text_embeddings;
 pub mod vision;
 
 pub(crate) use blip2::ids_tensor;
-pub use blip2::{Blip2Model, ForwardOutput, ImageOutput, TextInputs};
+pub use blip2::{Blip2Model, ForwardOutput, ImageOptions, ImageOutput, TextInputs};
 pub use config::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, FeedForwardProj, OPTConfig, T5Config, TextConfig, TokenIds};
 pub use qformer::{AttentionMask, Blip2QFormerModel, QFormerInputs, QFormerOutput};
 pub use retrieval::{
     Blip2ForImageTextRetrieval, Blip2TextModelWithProjection, Blip2VisionModelWithProjection, ImageTextMatchingOutput, Images,
     TextModelOutput, VisionModelOutput,
 };
-pub use text::{Decoding, LanguageModel, Prompt, SpecialTokens};
+pub use text::{Decoding, LanguageModel, LanguageOptions, LanguageOutput, Prompt, SpecialTokens};
 pub use text_embeddings::Blip2TextEmbeddings;
 pub use vision::{Blip2VisionModel, VisionOptions, VisionOutput};
 

@@ -213,7 +213,7 @@ impl Blip2ForImageTextRetrieval {
             }
         };
         let (logits_per_image, image_embeds, text_embeds, text_model_output) = if use_image_text_matching_head {
-            let (logits, joint) = self.matched(&last_hidden_state, input_ids, attention_mask).await?;
+            let (logits, joint) = self.matched(&last_hidden_state, input_ids, attention_mask, false).await?;
             (logits, last_hidden_state, joint.last_hidden_state.clone(), joint)
         } else {
             let text = self.read(input_ids, attention_mask).await?;
@@ -271,7 +271,17 @@ impl Blip2ForImageTextRetrieval {
         input_ids: &[Vec<u32>],
         attention_mask: &[Vec<u32>],
     ) -> Result<Tensor<2>> {
-        Ok(self.matched(last_hidden_state, input_ids, attention_mask).await?.0)
+        Ok(self.matched(last_hidden_state, input_ids, attention_mask, false).await?.0)
+    }
+
+    /// The Q-Former's output of the same pass, queries and then text [B, Q + L, Hq], with its attentions. Errors: as `itm_logits`.
+    pub async fn itm_attentions(
+        &self,
+        last_hidden_state: &Tensor<3>,
+        input_ids: &[Vec<u32>],
+        attention_mask: &[Vec<u32>],
+    ) -> Result<QFormerOutput> {
+        Ok(self.matched(last_hidden_state, input_ids, attention_mask, true).await?.1)
     }
 
     /// The text alone through the Q-Former: [B, L, Hq].
@@ -288,6 +298,7 @@ impl Blip2ForImageTextRetrieval {
         last_hidden_state: &Tensor<3>,
         input_ids: &[Vec<u32>],
         attention_mask: &[Vec<u32>],
+        output_attentions: bool,
     ) -> Result<(Tensor<2>, QFormerOutput)> {
         let batch = last_hidden_state.dims()[0];
         if input_ids.len() != batch {
@@ -306,6 +317,7 @@ impl Blip2ForImageTextRetrieval {
             query_length,
             attention_mask: Some(AttentionMask::Padding(attention_mask)),
             encoder_hidden_states: Some(last_hidden_state),
+            output_attentions,
             ..QFormerInputs::new(&query_embeds)
         };
         let joint = self.vision.qformer.forward(&inputs).await?;

@@ -7,16 +7,16 @@
 use burn_tensor::{Tensor, TensorData};
 
 use crate::error::{Error, Result};
-use crate::ops::attention::{Heads, Rows, attention};
+use crate::ops::attention::{Bias, Heads, Rows, attention};
 
-/// q is B·S rows, k is B·T rows, bias [B, S or 1, T] as for `attention` → [B, heads, S, T]. Errors: kernel when shapes
-/// disagree.
-pub fn attention_weights(batch: usize, q: Rows, k: Rows, heads: Heads, bias: Option<&Tensor<3>>) -> Result<Tensor<4>> {
+/// q is B·S rows, k is B·T rows, bias as for `attention` → [B, heads, S, T]. Errors: kernel when shapes disagree.
+pub fn attention_weights<'a>(batch: usize, q: Rows, k: Rows, heads: Heads, bias: impl Into<Bias<'a>>) -> Result<Tensor<4>> {
+    let bias = bias.into();
     let width = heads.count * heads.head_dim;
     let ([queries, q_width], [keys, k_width]) = (q.tensor.dims(), k.tensor.dims());
     let fits = batch > 0 && queries % batch == 0 && keys % batch == 0 && queries > 0 && keys > 0 && width > 0;
     if !fits || q.offset + width > q_width || k.offset + width > k_width {
-        let bias = bias.map(|bias| bias.dims());
+        let bias = (bias.dense.map(|bias| bias.dims()), bias.by_distance.map(|bias| bias.values.dims()));
         let shapes = format!("batch {batch}, q {queries}x{q_width}, k {keys}x{k_width}, {heads:?}, bias {bias:?}");
         return Err(Error::kernel("attention_weights", shapes));
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::{Generated, GenerationConfig};
-use crate::models::{TextInputs, ids_tensor};
+use crate::models::{ImageOptions, LanguageOptions, TextInputs, ids_tensor};
 use crate::ops::read_floats;
 use crate::parity::tensors::{Tensor, Values, close, exact};
 use crate::parity::text::prompt_ids;
@@ -118,14 +118,16 @@ impl Fixture<'_> {
             let mask = ones(&input_ids);
             let decoder_input_ids =
                 model.captioner.model.language_model.is_encoder_decoder().then(|| vec![TEXT_FEATURES_DECODER_IDS.to_vec()]);
-            let text = TextInputs { input_ids: &input_ids, attention_mask: &mask, decoder_input_ids: decoder_input_ids.as_deref() };
+            let (decoder_input_ids, options) = (decoder_input_ids.as_deref(), LanguageOptions::default());
+            let text = TextInputs { input_ids: &input_ids, attention_mask: &mask, decoder_input_ids, options };
             let output = model.captioner.model.get_text_features(self.device, text).await?;
             values.insert("text_features.logits".into(), Values::Floats(read_floats(output.logits).await?));
         }
         let pictures: Vec<&str> = self.tensors.keys().filter_map(|name| name.strip_suffix(".vision.last_hidden_state")).collect();
         for prefix in pictures {
             let interpolate = prefix.starts_with("interp");
-            let output = model.captioner.model.image(&self.pixels(&format!("{prefix}.pixel_values"))?, interpolate, false).await?;
+            let options = ImageOptions { interpolate_pos_encoding: interpolate, ..ImageOptions::default() };
+            let output = model.captioner.model.image(&self.pixels(&format!("{prefix}.pixel_values"))?, options).await?;
             let name = format!("{prefix}.vision.last_hidden_state");
             values.insert(name, Values::Floats(read_floats(output.vision.last_hidden_state).await?));
         }
@@ -133,7 +135,8 @@ impl Fixture<'_> {
     }
 
     async fn observe_image(&self, model: &Blip2, values: &mut Observed) -> Result<()> {
-        let output = model.captioner.model.image(&self.pixels("pixel_values")?, false, true).await?;
+        let options = ImageOptions { output_hidden_states: true, ..ImageOptions::default() };
+        let output = model.captioner.model.image(&self.pixels("pixel_values")?, options).await?;
         let first = |state: burn_tensor::Tensor<3>| {
             let [_, positions, width] = state.dims();
             state.slice([0..1, 0..positions, 0..width])
@@ -165,7 +168,8 @@ impl Fixture<'_> {
         let captioner = &model.captioner;
         let features = captioner.get_image_features(&self.pixels_of(&case["images"])?, false).await?;
         let (input_ids, mask) = (table("input_ids")?.ids("input_ids")?, table("attention_mask")?.ids("attention_mask")?);
-        let plain = ForwardInputs { input_ids: &input_ids, attention_mask: Some(&mask), decoder_input_ids: None, labels: None };
+        let options = LanguageOptions { output_hidden_states: true, ..LanguageOptions::default() };
+        let plain = ForwardInputs { input_ids: &input_ids, attention_mask: Some(&mask), decoder_input_ids: None, labels: None, options };
         for (name, loss) in [("short_labels", "short_labels_loss"), ("labels", "loss")] {
             let Ok(labels) = table(name) else { continue };
             let labels = labels.rows(name)?;
@@ -212,8 +216,13 @@ impl Fixture<'_> {
         let features = model.captioner.get_image_features(&self.pixels_of(&case["images"])?, false).await?;
         let table = |name: &str| self.tensor(&format!("forward_left.{name}"))?.ids(name);
         let (input_ids, mask, decoder_input_ids) = (table("input_ids")?, table("attention_mask")?, table("decoder_input_ids")?);
-        let inputs =
-            ForwardInputs { input_ids: &input_ids, attention_mask: Some(&mask), decoder_input_ids: Some(&decoder_input_ids), labels: None };
+        let inputs = ForwardInputs {
+            input_ids: &input_ids,
+            attention_mask: Some(&mask),
+            decoder_input_ids: Some(&decoder_input_ids),
+            labels: None,
+            options: LanguageOptions::default(),
+        };
         let output = model.captioner.forward(&features, inputs).await?;
         values.insert(format!("{name}.decoder_logits"), Values::Floats(read_floats(output.logits).await?));
         Ok(())

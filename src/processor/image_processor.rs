@@ -95,6 +95,11 @@ impl BlipImageProcessor {
         })
     }
 
+    /// What `preprocess` looks at: of a large picture a small part of its bytes, and the same pixel values when it is given again.
+    pub fn at_its_size(&self, image: &RgbImage) -> RgbImage {
+        if self.do_resize { resize(image, self.size.width, self.size.height) } else { image.clone() }
+    }
+
     /// Errors: input-invalid where images of several sizes are not resized to one.
     pub fn preprocess(&self, images: &[&RgbImage]) -> Result<PixelValues> {
         self.preprocess_to(images, self.size)

@@ -9,7 +9,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::{
     AttentionMask, Blip2Config, Blip2QFormerConfig, Blip2QFormerModel, Blip2TextModelWithProjection, Blip2VisionConfig, Blip2VisionModel,
-    Blip2VisionModelWithProjection, Class, Images, QFormerInputs, QFormerOutput, VisionOptions, VisionOutput,
+    Blip2VisionModelWithProjection, Class, Images, LanguageOptions, QFormerInputs, QFormerOutput, VisionOptions, VisionOutput,
 };
 use crate::ops::read_floats;
 use crate::processor::Blip2Processor;
@@ -240,9 +240,13 @@ async fn generation(model: &Blip2, device: &Device, arguments: Arguments) -> Res
         attention_mask: arguments.attention_mask.as_deref(),
         decoder_input_ids: arguments.decoder_input_ids.as_deref(),
         labels: arguments.labels.as_deref(),
+        options: LanguageOptions { output_hidden_states: arguments.output_hidden_states, output_attentions: arguments.output_attentions },
     };
     let output = captioner.forward(&features, inputs).await?;
     let mut fields = tensors([("logits", output.logits)]).await?;
+    fields.extend(each("hidden_states", output.language_model.hidden_states).await?);
+    fields.extend(each("attentions", output.language_model.attentions).await?);
+    fields.extend(each("cross_attentions", output.language_model.cross_attentions).await?);
     if let Some(loss) = output.loss {
         fields.insert("loss", Output::Number(loss));
     }

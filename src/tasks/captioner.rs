@@ -28,12 +28,21 @@ pub struct ImageFeatures {
     /// [1, Q, width of the language model]
     features: Tensor<3>,
     pub encode_ms: f64,
+    /// The picture at the model's size, for `attention`.
+    picture: Rc<RgbImage>,
     /// What T5's encoder made of the picture and a question, newest last.
     encoded: Rc<RefCell<Vec<Encoding>>>,
 }
 
 /// A question, and what the language model starts from.
 type Encoding = (Option<String>, Inputs);
+
+impl ImageFeatures {
+    /// The picture at the model's size.
+    pub fn picture(&self) -> &RgbImage {
+        &self.picture
+    }
+}
 
 /// Questions about one picture whose encoding is kept.
 const KEPT_ENCODINGS: usize = 8;
@@ -98,11 +107,12 @@ impl Blip2 {
     /// Vision tower, Q-Former and projection. Errors: kernel, device-lost.
     pub async fn encode(&self, image: &RgbImage) -> Result<ImageFeatures> {
         let started = pace::now();
-        let pixels = self.processor.image_processor.preprocess(&[image])?;
+        let picture = self.processor.image_processor.at_its_size(image);
+        let pixels = self.processor.image_processor.preprocess(&[&picture])?;
         let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.captioner.device.burn);
         let features = self.captioner.get_image_features(&pixels, false).await?;
         pace::macrotask().await;
-        Ok(ImageFeatures { features, encode_ms: pace::now() - started, encoded: Rc::default() })
+        Ok(ImageFeatures { features, encode_ms: pace::now() - started, picture: Rc::new(picture), encoded: Rc::default() })
     }
 
     /// The text that continues `prompt` (a caption where it is `None`). `on_piece` gets the new text as it becomes certain;

@@ -7,8 +7,7 @@ use burn_tensor::Tensor;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::{self, Generated, GenerationConfig, Inputs, StopRule};
-use crate::models::text::LanguageOutput;
-use crate::models::{Blip2Config, Blip2Model, Prompt, TextInputs};
+use crate::models::{Blip2Config, Blip2Model, LanguageOptions, LanguageOutput, Prompt, TextInputs};
 use crate::ops::read_floats;
 use crate::weights::Weights;
 
@@ -39,6 +38,7 @@ pub struct ForwardInputs<'a> {
     pub decoder_input_ids: Option<&'a [Vec<u32>]>,
     /// [B, L]: OPT's are those of the last L positions, T5's those of its decoder. −100 does not count.
     pub labels: Option<&'a [Vec<i64>]>,
+    pub options: LanguageOptions,
 }
 
 /// HF `Blip2ForConditionalGenerationModelOutput`.
@@ -72,6 +72,7 @@ impl Blip2ForConditionalGeneration {
             input_ids: inputs.input_ids,
             attention_mask: inputs.attention_mask.unwrap_or(&all),
             decoder_input_ids: inputs.decoder_input_ids.or(shifted.as_deref()),
+            options: inputs.options,
         };
         let output = self.model.forward(&self.device, text, image_features).await?;
         let loss = match inputs.labels {
@@ -89,10 +90,9 @@ impl Blip2ForConditionalGeneration {
 
     /// HF `_shift_right`: the decoder's first token, then all labels but the last; −100 becomes padding.
     fn shift_right(&self, labels: &[Vec<i64>]) -> Result<Vec<Vec<u32>>> {
-        let special = self.model.language_model.special_tokens();
-        let missing = |name: &str| Error::config("config.json", format!("text_config: no {name}"));
-        let first = special.decoder_start.ok_or_else(|| missing("decoder_start_token_id"))?;
-        let pad = special.pad.ok_or_else(|| missing("pad_token_id"))?;
+        let first = self.decoder_start()?;
+        let pad = self.model.language_model.special_tokens().pad;
+        let pad = pad.ok_or_else(|| Error::config("config.json", "text_config: no pad_token_id"))?;
         let id = |label: &i64| match *label {
             -100 => Ok(pad),
             label => u32::try_from(label).map_err(|_| Error::input("labels", format!("{label} is no id"))),
@@ -142,13 +142,16 @@ impl Blip2ForConditionalGeneration {
     pub async fn inputs(&self, image_features: &Tensor<3>, inputs: GenerateInputs) -> Result<Inputs> {
         let mut inputs = self.embedded(image_features, inputs).await?;
         if self.model.language_model.is_encoder_decoder() {
-            let special = self.model.language_model.special_tokens();
-            let first = special.decoder_start;
-            let first = first.ok_or_else(|| Error::config("config.json", "text_config: no decoder_start_token_id"))?;
-            inputs.prefix = vec![vec![first]; inputs.prefix.len()];
+            inputs.prefix = vec![vec![self.decoder_start()?]; inputs.prefix.len()];
             inputs.prompt = self.model.language_model.encode(inputs.prompt).await?;
         }
         Ok(inputs)
+    }
+
+    /// What a decoder beside an encoder starts with.
+    pub(super) fn decoder_start(&self) -> Result<u32> {
+        let first = self.model.language_model.special_tokens().decoder_start;
+        first.ok_or_else(|| Error::config("config.json", "text_config: no decoder_start_token_id"))
     }
 
     async fn embedded(&self, image_features: &Tensor<3>, inputs: GenerateInputs) -> Result<Inputs> {
@@ -168,7 +171,7 @@ impl Blip2ForConditionalGeneration {
     }
 
     /// `[image token]·Q + [bos]`, as HF makes it where there is no text.
-    fn image_only_ids(&self) -> Result<Vec<u32>> {
+    pub(super) fn image_only_ids(&self) -> Result<Vec<u32>> {
         let bos = self.model.language_model.special_tokens().bos;
         let bos = bos.ok_or_else(|| Error::config("config.json", "text_config: no bos_token_id to start without a prompt"))?;
         let mut ids = vec![self.image_token()?; self.model.config.num_query_tokens];
@@ -187,12 +190,18 @@ impl Blip2ForConditionalGeneration {
         if length == 0 || !rectangular(&input_ids) || !rectangular(&attention_mask) {
             return Err(Error::input("input_ids", "rows of one length, with a mask of the same shape"));
         }
-        let vocab_size = self.model.language_model.vocab_size();
-        if let Some(id) = input_ids.iter().flatten().find(|id| **id as usize >= vocab_size) {
-            return Err(Error::input("input_ids", format!("{id} is not in a vocabulary of {vocab_size}")));
-        }
+        input_ids.iter().try_for_each(|row| self.check_ids("input_ids", row))?;
         let inputs_embeds = self.model.merge(&self.device, &input_ids, image_features)?;
         Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask }, prefix: input_ids })
+    }
+
+    /// Errors: input-invalid where the language model has no such id.
+    pub(super) fn check_ids(&self, argument: &str, ids: &[u32]) -> Result<()> {
+        let vocab_size = self.model.language_model.vocab_size();
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(Error::input(argument, format!("{id} is not in a vocabulary of {vocab_size}"))),
+            None => Ok(()),
+        }
     }
 
     /// Which rows of the embeddings are the image token's, in all dimensions.

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Blip2ForImageTextRetrieval, Blip2VisionModel, VisionOptions};
 use crate::ops::read_floats;
 use crate::pace;
-use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, Size, TextOptions, resize};
+use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, TextOptions};
 use crate::tasks::hidden_states::{Budget, HiddenStates};
 use crate::weights::Weights;
 
@@ -42,6 +42,11 @@ impl RetrievalImage {
     /// [1, Q, D], each of length 1.
     pub fn image_embeds(&self) -> &Tensor<3> {
         &self.image_embeds
+    }
+
+    /// The picture at the model's size.
+    pub fn picture(&self) -> &RgbImage {
+        &self.picture
     }
 
     /// Whether ITM can go on without encoding the picture again.
@@ -104,8 +109,7 @@ impl ImageTextRetrieval {
     /// Vision tower, queries and projection. Errors: input-invalid, kernel, device-lost.
     pub async fn encode(&self, image: &RgbImage) -> Result<RetrievalImage> {
         let started = pace::now();
-        let Size { width, height } = self.processor.image_processor.size;
-        let picture = if self.processor.image_processor.do_resize { resize(image, width, height) } else { image.clone() };
+        let picture = self.processor.image_processor.at_its_size(image);
         let states = self.look(&picture).await?;
         let image_embeds = self.model.image_embeds(&states).await?;
         let last_hidden_state = Rc::new(HiddenStates::default());
@@ -121,8 +125,8 @@ impl ImageTextRetrieval {
         Ok(self.model.vision.vision_model.forward(&pixels, VisionOptions::default()).await?.last_hidden_state)
     }
 
-    /// A picture's hidden states, from the budget or made again.
-    pub(super) async fn last_hidden_state(&self, image: &RetrievalImage) -> Result<Tensor<3>> {
+    /// The vision tower's last_hidden_state of a picture [1, 1 + P, Hv], kept or made again. Errors: kernel, device-lost.
+    pub async fn last_hidden_state(&self, image: &RetrievalImage) -> Result<Tensor<3>> {
         if let Some(states) = image.last_hidden_state.get() {
             self.budget.touch(&image.last_hidden_state);
             return Ok(states);

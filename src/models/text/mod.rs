@@ -8,11 +8,12 @@ pub use decoding::Decoding;
 pub use opt::OPTForCausalLM;
 pub use t5::{EncoderOutput, T5ForConditionalGeneration};
 
-use burn_tensor::{Int, Tensor};
+use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::config::{TextConfig, TokenIds};
+use crate::ops::{Bias, DistanceBias, Heads, Rows, attention_weights};
 use crate::weights::Weights;
 
 pub enum LanguageModel {
@@ -57,12 +58,24 @@ pub struct SpecialTokens {
     pub decoder_start: Option<u32>,
 }
 
+/// What a forward keeps on its way. Attentions are computed beside the attention itself: without them nothing changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LanguageOptions {
+    pub output_hidden_states: bool,
+    pub output_attentions: bool,
+}
+
 /// HF `CausalLMOutput` or `Seq2SeqLMOutput`.
 pub struct LanguageOutput {
     /// [rows·n, vocabulary]; of T5 the decoder's positions.
     pub logits: Tensor<2>,
-    /// The input of each layer, then what the head sees: [rows·n, width] each. HF's `decoder_hidden_states` of T5.
+    /// The input of each layer, then what the head sees: [rows·n, width] each. HF's `decoder_hidden_states` of T5. Empty
+    /// unless asked for.
     pub hidden_states: Vec<Tensor<2>>,
+    /// Each layer's self-attention: [rows, heads, n, n] each. HF's `decoder_attentions` of T5. Empty unless asked for.
+    pub attentions: Vec<Tensor<4>>,
+    /// Of T5's decoder, m positions over the encoder's n: [rows, heads, m, n] each. Empty unless asked for, and of OPT.
+    pub cross_attentions: Vec<Tensor<4>>,
     /// Of T5 alone.
     pub encoder: Option<EncoderOutput>,
 }
@@ -143,7 +156,7 @@ impl LanguageModel {
     pub async fn encode(&self, prompt: Prompt) -> Result<Prompt> {
         match (self, prompt) {
             (Self::T5(model), Prompt::Embeds { inputs_embeds, attention_mask }) => {
-                Ok(Prompt::Encoded(Box::new(model.encode(&inputs_embeds, &attention_mask, false).await?)))
+                Ok(Prompt::Encoded(Box::new(model.encode(&inputs_embeds, &attention_mask, LanguageOptions::default()).await?)))
             }
             (_, prompt) => Ok(prompt),
         }
@@ -165,7 +178,7 @@ impl LanguageModel {
                 match prompt {
                     Prompt::Encoded(encoded) => model.start(device, encoded, first, new_tokens, beams).await,
                     Prompt::Embeds { inputs_embeds, attention_mask } => {
-                        let encoded = model.encode(inputs_embeds, attention_mask, false).await?;
+                        let encoded = model.encode(inputs_embeds, attention_mask, LanguageOptions::default()).await?;
                         model.start(device, &encoded, first, new_tokens, beams).await
                     }
                 }
@@ -189,12 +202,81 @@ impl LanguageModel {
         inputs_embeds: &Tensor<2>,
         attention_mask: &[Vec<u32>],
         decoder_input_ids: Option<&[Vec<u32>]>,
+        options: LanguageOptions,
     ) -> Result<LanguageOutput> {
         match (self, decoder_input_ids) {
-            (Self::Opt(model), None) => model.forward(device, inputs_embeds, attention_mask).await,
+            (Self::Opt(model), None) => model.forward(device, inputs_embeds, attention_mask, options).await,
             (Self::Opt(_), Some(_)) => Err(Error::input("decoder_input_ids", "this language model has no decoder beside an encoder")),
-            (Self::T5(model), Some(ids)) => model.forward(device, inputs_embeds, attention_mask, ids).await,
+            (Self::T5(model), Some(ids)) => model.forward(device, inputs_embeds, attention_mask, ids, options).await,
             (Self::T5(_), None) => Err(Error::input("decoder_input_ids", "needed where there are no labels")),
         }
+    }
+}
+
+/// What one pass through a stack of layers keeps, as far as it is asked for.
+#[derive(Default)]
+struct Kept {
+    options: LanguageOptions,
+    /// What self-attention adds to its scores, [rows, n or 1, n]. `None` where attentions are not asked for.
+    bias: Option<Tensor<3>>,
+    hidden_states: Vec<Tensor<2>>,
+    attentions: Vec<Tensor<4>>,
+    cross_attentions: Vec<Tensor<4>>,
+}
+
+impl Kept {
+    /// `bias` is made only where attentions are asked for.
+    fn new(options: LanguageOptions, bias: impl FnOnce() -> Tensor<3>) -> Self {
+        Self { options, bias: options.output_attentions.then(bias), ..Self::default() }
+    }
+
+    fn hidden_state(&mut self, x: &Tensor<2>) {
+        if self.options.output_hidden_states {
+            self.hidden_states.push(x.clone());
+        }
+    }
+
+    /// q and k [rows·n, heads·head_dim], of every position.
+    fn attention(&mut self, q: &Tensor<2>, k: &Tensor<2>, heads: Heads, by_distance: Option<&DistanceBias>) -> Result<()> {
+        if let Some(bias) = &self.bias {
+            let (rows, bias) = (bias.dims()[0], Bias { dense: Some(bias), by_distance });
+            self.attentions.push(attention_weights(rows, Rows::whole(q), Rows::whole(k), heads, bias)?);
+        }
+        Ok(())
+    }
+
+    /// q [rows·m, heads·head_dim], k [rows·n, heads·head_dim], bias [rows, 1, n].
+    fn cross_attention(&mut self, q: &Tensor<2>, k: &Tensor<2>, heads: Heads, bias: &Tensor<3>) -> Result<()> {
+        if self.options.output_attentions {
+            self.cross_attentions.push(attention_weights(bias.dims()[0], Rows::whole(q), Rows::whole(k), heads, Some(bias))?);
+        }
+        Ok(())
+    }
+}
+
+/// Causal attention over an attention_mask [rows, n] as a table: 0 where a key is attended, the lowest f32 where it is not.
+/// Added to any score that is still the lowest f32, so that a row with nothing to attend to is an even mean, as in HF.
+fn causal_bias(device: &Device, attention_mask: &[Vec<u32>]) -> Tensor<3> {
+    let (rows, n) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
+    let attended = |mask: &[u32], query: usize, key: usize| key <= query && mask[key] != 0;
+    let mut values = Vec::with_capacity(rows * n * n);
+    for mask in attention_mask {
+        values.extend((0..n * n).map(|place| if attended(mask, place / n, place % n) { 0.0f32 } else { f32::MIN }));
+    }
+    Tensor::from_data(TensorData::new(values, [rows, n, n]), &device.burn)
+}
+
+#[cfg(all(test, feature = "cpu", feature = "native"))]
+mod tests {
+    use super::*;
+    use crate::ops::read_floats;
+
+    #[test]
+    fn a_key_is_attended_where_it_is_not_padding_and_not_behind_the_query() {
+        let bias = causal_bias(&Device::cpu(), &[vec![0, 1, 1], vec![1, 1, 0]]);
+        assert_eq!(bias.dims(), [2, 3, 3]);
+        let attended: Vec<bool> = pollster::block_on(read_floats(bias)).unwrap().iter().map(|bias| *bias == 0.0).collect();
+        let (y, n) = (true, false);
+        assert_eq!(attended, [n, n, n, n, y, n, n, y, y, y, n, n, y, y, n, y, y, n]);
     }
 }

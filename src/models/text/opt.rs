@@ -7,7 +7,7 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::layers::{Embedding, KvCache, LayerNorm, Linear, Mlp};
 use crate::models::config::OPTConfig;
-use crate::models::text::{Decoding, LanguageOutput};
+use crate::models::text::{Decoding, Kept, LanguageOptions, LanguageOutput, causal_bias};
 use crate::ops::embedding::Lookup;
 use crate::ops::{Heads, StepState};
 use crate::pace::Pace;
@@ -68,7 +68,7 @@ impl OPTForCausalLM {
         // The last token is chosen and never fed back.
         let capacity = n + new_tokens.max(1) - 1;
         let (mut decoding, positions) = self.decoding(device, attention_mask, beams, capacity, 1)?;
-        let x = self.prompt(inputs_embeds, &positions, &mut decoding, &mut vec![]).await?;
+        let x = self.prompt(inputs_embeds, &positions, &mut decoding, &mut Kept::default()).await?;
         let (rows, width) = (attention_mask.len(), x.dims()[1]);
         let last = x.reshape([rows, n, width]).slice([0..rows, n - 1..n, 0..width]).reshape([rows, width]);
         Ok((decoding, self.embed_tokens.as_head(&last)?))
@@ -110,44 +110,45 @@ impl OPTForCausalLM {
         let x = self.project(&self.project_in, x)?;
         let lookup = Lookup { ids: &state.buffer, offset: state.positions_at(), count: state.rows, shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
-        let x = self.decode(x, decoding, &mut vec![]).await?;
+        let x = self.decode(x, decoding, &mut Kept::default()).await?;
         self.embed_tokens.as_head(&x)
     }
 
     /// Positions where the mask is 0 ask for position −1, as in HF's plain forward.
-    pub async fn forward(&self, device: &Device, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>]) -> Result<LanguageOutput> {
+    pub async fn forward(
+        &self,
+        device: &Device,
+        inputs_embeds: &Tensor<2>,
+        attention_mask: &[Vec<u32>],
+        options: LanguageOptions,
+    ) -> Result<LanguageOutput> {
         let positions = attention_mask.first().map_or(0, Vec::len);
         let (mut decoding, ids) = self.decoding(device, attention_mask, 1, positions, -1)?;
-        let mut hidden_states = vec![];
-        let x = self.prompt(inputs_embeds, &ids, &mut decoding, &mut hidden_states).await?;
+        let mut kept = Kept::new(options, || causal_bias(device, attention_mask));
+        let x = self.prompt(inputs_embeds, &ids, &mut decoding, &mut kept).await?;
         let logits = self.embed_tokens.as_head(&x)?;
-        hidden_states.push(x);
-        Ok(LanguageOutput { logits, hidden_states, encoder: None })
+        kept.hidden_state(&x);
+        let Kept { hidden_states, attentions, cross_attentions, .. } = kept;
+        Ok(LanguageOutput { logits, hidden_states, attentions, cross_attentions, encoder: None })
     }
 
     /// `ids` [rows·n]: position ids.
-    async fn prompt(
-        &self,
-        inputs_embeds: &Tensor<2>,
-        ids: &Tensor<1, Int>,
-        decoding: &mut Decoding,
-        inputs: &mut Vec<Tensor<2>>,
-    ) -> Result<Tensor<2>> {
+    async fn prompt(&self, inputs_embeds: &Tensor<2>, ids: &Tensor<1, Int>, decoding: &mut Decoding, kept: &mut Kept) -> Result<Tensor<2>> {
         if inputs_embeds.dims()[0] != ids.dims()[0] {
             return Err(Error::input("attention_mask", format!("{} positions for {} embeddings", ids.dims()[0], inputs_embeds.dims()[0])));
         }
         let x = self.project(&self.project_in, inputs_embeds.clone())?;
         let lookup = Lookup { ids, offset: 0, count: ids.dims()[0], shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
-        self.decode(x, decoding, inputs).await
+        self.decode(x, decoding, kept).await
     }
 
-    /// All layers over the newest positions; `inputs` collects what each layer was given.
-    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
+    /// All layers over the newest positions; `kept` takes what each layer was given.
+    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept) -> Result<Tensor<2>> {
         let mut pace = Pace::default();
         for (layer, cache) in self.layers.iter().zip(&mut decoding.caches) {
-            inputs.push(x.clone());
-            x = layer.forward(&x, &decoding.state, cache)?;
+            kept.hidden_state(&x);
+            x = layer.forward(&x, &decoding.state, cache, kept)?;
             pace.breathe().await;
         }
         if let Some(norm) = &self.final_layer_norm {
@@ -205,18 +206,19 @@ impl OPTDecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor<2>, state: &StepState, cache: &mut KvCache) -> Result<Tensor<2>> {
+    fn forward(&self, x: &Tensor<2>, state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
         if self.norm_before {
-            let x = self.attend(&self.self_attn_layer_norm.forward(x)?, x, state, cache)?;
+            let x = self.attend([&self.self_attn_layer_norm.forward(x)?, x], state, cache, kept)?;
             self.mlp.plus(&self.final_layer_norm.forward(&x)?, &x)
         } else {
-            let x = self.self_attn_layer_norm.forward(&self.attend(x, x, state, cache)?)?;
+            let x = self.self_attn_layer_norm.forward(&self.attend([x, x], state, cache, kept)?)?;
             self.final_layer_norm.forward(&self.mlp.plus(&x, &x)?)
         }
     }
 
-    fn attend(&self, x: &Tensor<2>, residual: &Tensor<2>, state: &StepState, cache: &mut KvCache) -> Result<Tensor<2>> {
+    fn attend(&self, [x, residual]: [&Tensor<2>; 2], state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
         let (q, k, v) = (self.q_proj.forward(x)?, self.k_proj.forward(x)?, self.v_proj.forward(x)?);
+        kept.attention(&q, &k, self.heads, None)?;
         self.out_proj.plus(&cache.attend(state, [&q, &k, &v], self.heads, None)?, residual)
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
 use crate::models::config::T5Config;
 use crate::models::ids_tensor;
-use crate::models::text::{Decoding, LanguageOutput};
+use crate::models::text::{Decoding, Kept, LanguageOptions, LanguageOutput, causal_bias};
 use crate::ops::embedding::Lookup;
 use crate::ops::{Activation, Bias, DistanceBias, Heads, Rows, StepState, attention};
 use crate::pace::Pace;
@@ -23,10 +23,27 @@ pub struct EncoderOutput {
     pub attention_mask: Vec<Vec<u32>>,
     /// The input of each block, then `last_hidden_state`. Empty unless asked for.
     pub hidden_states: Vec<Tensor<2>>,
+    /// Each block's weights: [rows, heads, n, n] each. HF's `encoder_attentions`. Empty unless asked for.
+    pub attentions: Vec<Tensor<4>>,
     /// [rows, 1, n]: 0 where attended.
     bias: Tensor<3>,
     /// Keys and values of each decoder block's cross-attention, [rows·n, heads·d_kv].
     keys_and_values: Vec<[Tensor<2>; 2]>,
+}
+
+impl EncoderOutput {
+    /// What a block of the decoder looks at, by its place among them.
+    fn seen_by(&self, block: usize) -> Option<Seen<'_>> {
+        let [k, v] = self.keys_and_values.get(block)?;
+        Some(Seen { k, v, bias: &self.bias })
+    }
+}
+
+/// Keys and values [rows·n, heads·d_kv], bias [rows, 1, n].
+struct Seen<'a> {
+    k: &'a Tensor<2>,
+    v: &'a Tensor<2>,
+    bias: &'a Tensor<3>,
 }
 
 pub struct T5ForConditionalGeneration {
@@ -57,12 +74,7 @@ impl T5ForConditionalGeneration {
     }
 
     /// inputs_embeds [rows·n, d_model], attention_mask [rows, n]. Errors: input-invalid when they differ.
-    pub async fn encode(
-        &self,
-        inputs_embeds: &Tensor<2>,
-        attention_mask: &[Vec<u32>],
-        output_hidden_states: bool,
-    ) -> Result<EncoderOutput> {
+    pub async fn encode(&self, inputs_embeds: &Tensor<2>, attention_mask: &[Vec<u32>], options: LanguageOptions) -> Result<EncoderOutput> {
         let (rows, positions) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
         if rows * positions != inputs_embeds.dims()[0] || positions == 0 || attention_mask.iter().any(|mask| mask.len() != positions) {
             let reason = format!("{rows} rows of {positions} positions for {} embeddings", inputs_embeds.dims()[0]);
@@ -71,23 +83,20 @@ impl T5ForConditionalGeneration {
         // HF's finfo.min: added to any score it is still the lowest f32.
         let bias = attention_mask.iter().flatten().map(|bit| if *bit != 0 { 0.0 } else { f32::MIN }).collect::<Vec<f32>>();
         let bias = Tensor::from_data(TensorData::new(bias, [rows, 1, positions]), &inputs_embeds.device());
-        let mut hidden_states = vec![];
+        let mut kept = Kept::new(options, || bias.clone());
         let mut pace = Pace::default();
         let mut x = inputs_embeds.clone();
         for block in &self.encoder.blocks {
-            if output_hidden_states {
-                hidden_states.push(x.clone());
-            }
-            x = block.encode(&x, rows, Bias { dense: Some(&bias), by_distance: Some(&self.encoder.distance) })?;
+            kept.hidden_state(&x);
+            x = block.encode(&x, &bias, &self.encoder.distance, &mut kept)?;
             pace.breathe().await;
         }
         let last_hidden_state = self.encoder.final_layer_norm.forward(&x)?;
-        if output_hidden_states {
-            hidden_states.push(last_hidden_state.clone());
-        }
+        kept.hidden_state(&last_hidden_state);
         let crosses = self.decoder.blocks.iter().filter_map(|block| block.cross.as_ref());
         let keys_and_values = crosses.map(|cross| cross.attention.keys_and_values(&last_hidden_state)).collect::<Result<_>>()?;
-        Ok(EncoderOutput { last_hidden_state, attention_mask: attention_mask.to_vec(), hidden_states, bias, keys_and_values })
+        let (attention_mask, Kept { hidden_states, attentions, .. }) = (attention_mask.to_vec(), kept);
+        Ok(EncoderOutput { last_hidden_state, attention_mask, hidden_states, attentions, bias, keys_and_values })
     }
 
     /// The decoder with its first token. → logits [rows, vocabulary]
@@ -103,7 +112,7 @@ impl T5ForConditionalGeneration {
         let ids = vec![vec![decoder_start]; rows];
         let mut decoding = self.decoding(device, encoded, &ids, beams, new_tokens)?;
         let x = self.embed(&ids_tensor(device, &ids.concat()))?;
-        let x = self.decode(x, &mut decoding, &mut vec![]).await?;
+        let x = self.decode(x, &mut decoding, &mut Kept::default()).await?;
         Ok((decoding, self.head(x)?))
     }
 
@@ -111,7 +120,7 @@ impl T5ForConditionalGeneration {
         let state = &decoding.state;
         let tokens = Lookup { ids: &state.buffer, offset: state.tokens_at(), count: state.rows, shift: 0, add: None };
         let x = self.shared.lookup(tokens)?;
-        let x = self.decode(x, decoding, &mut vec![]).await?;
+        let x = self.decode(x, decoding, &mut Kept::default()).await?;
         self.head(x)
     }
 
@@ -122,8 +131,9 @@ impl T5ForConditionalGeneration {
         inputs_embeds: &Tensor<2>,
         attention_mask: &[Vec<u32>],
         decoder_input_ids: &[Vec<u32>],
+        options: LanguageOptions,
     ) -> Result<LanguageOutput> {
-        let encoded = self.encode(inputs_embeds, attention_mask, true).await?;
+        let encoded = self.encode(inputs_embeds, attention_mask, options).await?;
         let positions = decoder_input_ids.first().map_or(0, Vec::len);
         if decoder_input_ids.len() != attention_mask.len() || positions == 0 || decoder_input_ids.iter().any(|row| row.len() != positions) {
             let reason = format!("{} rows of one length, for {} rows of input_ids", decoder_input_ids.len(), attention_mask.len());
@@ -131,30 +141,30 @@ impl T5ForConditionalGeneration {
         }
         let mut decoding = self.decoding(device, &encoded, decoder_input_ids, 1, 0)?;
         let x = self.embed(&ids_tensor(device, &decoder_input_ids.concat()))?;
-        let mut hidden_states = vec![];
-        let x = self.decode(x, &mut decoding, &mut hidden_states).await?;
-        hidden_states.push(x.clone());
-        Ok(LanguageOutput { logits: self.head(x)?, hidden_states, encoder: Some(encoded) })
+        let mut kept = Kept::new(options, || causal_bias(device, &all_attended(decoder_input_ids)));
+        let x = self.decode(x, &mut decoding, &mut kept).await?;
+        kept.hidden_state(&x);
+        let Kept { hidden_states, attentions, cross_attentions, .. } = kept;
+        Ok(LanguageOutput { logits: self.head(x)?, hidden_states, attentions, cross_attentions, encoder: Some(encoded) })
     }
 
     /// Positions are relative and none of the decoder's ids is padding: every position is attended.
     fn decoding(&self, device: &Device, encoded: &EncoderOutput, ids: &[Vec<u32>], beams: usize, new_tokens: usize) -> Result<Decoding> {
         let positions = ids.first().map_or(0, Vec::len);
-        let mask: Vec<Vec<u32>> = ids.iter().map(|row| vec![1; row.len()]).collect();
-        let state = StepState::new(device, &mask, &vec![positions as i32; ids.len()], beams, positions + new_tokens)?;
+        let state = StepState::new(device, &all_attended(ids), &vec![positions as i32; ids.len()], beams, positions + new_tokens)?;
         let mut decoding = Decoding::new(state, self.decoder.blocks.len(), self.config.inner_dim(), Some(encoded.clone()));
         decoding.fed = positions;
         Ok(decoding)
     }
 
-    /// All blocks over the newest positions; `inputs` collects what each block was given.
-    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, inputs: &mut Vec<Tensor<2>>) -> Result<Tensor<2>> {
+    /// All blocks over the newest positions; `kept` takes what each block was given.
+    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept) -> Result<Tensor<2>> {
         let mut pace = Pace::default();
         let Decoding { state, caches, encoder, .. } = decoding;
         let encoder = encoder.as_ref().ok_or_else(|| Error::kernel("t5", "no encoder output"))?;
         for (place, (block, cache)) in self.decoder.blocks.iter().zip(caches).enumerate() {
-            inputs.push(x.clone());
-            x = block.decode(&x, state, cache, &self.decoder.distance, encoder, place)?;
+            kept.hidden_state(&x);
+            x = block.decode(&x, state, cache, &self.decoder.distance, encoder.seen_by(place), kept)?;
             pace.breathe().await;
         }
         self.decoder.final_layer_norm.forward(&x)
@@ -167,6 +177,11 @@ impl T5ForConditionalGeneration {
             None => self.shared.as_head(&x.mul_scalar((self.config.d_model as f32).powf(-0.5))),
         }
     }
+}
+
+/// The mask of a decoder's ids, none of which is padding.
+fn all_attended(ids: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    ids.iter().map(|row| vec![1; row.len()]).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -250,10 +265,13 @@ impl T5Block {
         })
     }
 
-    fn encode(&self, x: &Tensor<2>, rows: usize, bias: Bias) -> Result<Tensor<2>> {
+    /// bias [rows, 1, n]
+    fn encode(&self, x: &Tensor<2>, bias: &Tensor<3>, distance: &DistanceBias, kept: &mut Kept) -> Result<Tensor<2>> {
         let normed = self.layer_norm.forward(x)?;
         let q = self.attention.q.forward(&normed)?;
         let [k, v] = self.attention.keys_and_values(&normed)?;
+        kept.attention(&q, &k, self.attention.heads, Some(distance))?;
+        let (rows, bias) = (bias.dims()[0], Bias { dense: Some(bias), by_distance: Some(distance) });
         let attended = attention(rows, Rows::whole(&q), Rows::whole(&k), Rows::whole(&v), self.attention.heads, bias)?;
         self.feed_forward.plus(&self.attention.o.plus(&attended, x)?)
     }
@@ -264,19 +282,20 @@ impl T5Block {
         state: &StepState,
         cache: &mut KvCache,
         distance: &DistanceBias,
-        encoder: &EncoderOutput,
-        place: usize,
+        seen: Option<Seen>,
+        kept: &mut Kept,
     ) -> Result<Tensor<2>> {
         let normed = self.layer_norm.forward(x)?;
         let q = self.attention.q.forward(&normed)?;
         let [k, v] = self.attention.keys_and_values(&normed)?;
+        kept.attention(&q, &k, self.attention.heads, Some(distance))?;
         let attended = cache.attend(state, [&q, &k, &v], self.attention.heads, Some(distance))?;
         let mut x = self.attention.o.plus(&attended, x)?;
-        if let (Some(cross), Some([k, v])) = (&self.cross, encoder.keys_and_values.get(place)) {
+        if let (Some(cross), Some(Seen { k, v, bias })) = (&self.cross, seen) {
             let q = cross.attention.q.forward(&cross.layer_norm.forward(&x)?)?;
+            kept.cross_attention(&q, k, cross.attention.heads, bias)?;
             // A prompt's beams lie side by side: to the encoder's rows they are so many queries of one row.
-            let (rows, bias) = (encoder.attention_mask.len(), Some(&encoder.bias));
-            let attended = attention(rows, Rows::whole(&q), Rows::whole(k), Rows::whole(v), cross.attention.heads, bias)?;
+            let attended = attention(bias.dims()[0], Rows::whole(&q), Rows::whole(k), Rows::whole(v), cross.attention.heads, Some(bias))?;
             x = cross.attention.o.plus(&attended, &x)?;
         }
         self.feed_forward.plus(&x)
