@@ -32,6 +32,31 @@ export type {
 } from "./engine.js";
 export { Blip2Error, CODES, type Code, type Facts } from "./error.js";
 export type { AskOptions, CallOptions, Generation } from "./generation.js";
+export {
+  Blip2ForConditionalGeneration,
+  Blip2ForImageTextRetrieval,
+  Blip2Model,
+  Blip2Processor,
+  Blip2QFormerModel,
+  Blip2TextModelWithProjection,
+  Blip2VisionModel,
+  Blip2VisionModelWithProjection,
+  type ConditionalInputs,
+  type DecodeOptions,
+  type GenerateInputs,
+  type GenerateOptions,
+  type GenerateOutput,
+  type Ids,
+  type ImageTextRetrievalInputs,
+  type Output,
+  type PretrainedOptions,
+  type ProcessorImages,
+  type ProcessorOptions,
+  type ProcessorText,
+  type QFormerInputs,
+  type TextInputs,
+  type VisionInputs,
+} from "./hf.js";
 export type { ImageInput } from "./image.js";
 export type {
   Attention,
