@@ -1,36 +1,13 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { createEngine, type Blip2Image, type Engine, Blip2Error, load } from "./index.js";
-import { DEVICE, FakeWorker, MODEL } from "./fake_worker.js";
+import { createEngine, type Blip2Image, Blip2Error, load } from "./index.js";
+import { DEAD, DEVICE, type FakeWorker, generated, MODEL, turn, withWorkers } from "./fake_worker.js";
 import type { Code } from "./error.js";
-import type { Generated, Progress, Reply } from "./protocol.js";
+import type { Progress, Reply } from "./protocol.js";
 
 const DEMO = "http://localhost/models/demo";
 const PNG = new Blob([new Uint8Array([0x89, 0x50, 0x4e, 0x47])]);
 const code = (wanted: Code) => (error: unknown) => error instanceof Blip2Error && error.code === wanted;
-const turn = () => new Promise<void>(resolve => setTimeout(resolve, 0));
-const generated = (text: string, finish: Generated["finish"] = "eos"): Generated => ({
-  text,
-  ids: [1],
-  finish,
-  timings: { first_token_ms: 1, total_ms: 2, tokens: 2 },
-});
-
-/** An engine over fake workers, newest last. */
-function withWorkers(answers: ConstructorParameters<typeof FakeWorker>[0] = {}): { engine: Engine; workers: FakeWorker[]; last(): FakeWorker } {
-  const workers: FakeWorker[] = [];
-  const engine = createEngine({
-    device: "cpu",
-    worker: () => {
-      const worker = new FakeWorker(answers);
-      workers.push(worker);
-      return worker;
-    },
-  });
-  const last = () => workers.at(-1) ?? assert.fail("no worker was started");
-  return { engine, workers, last };
-}
-
 async function withImage(): Promise<ReturnType<typeof withWorkers> & { image: Blip2Image }> {
   const all = withWorkers();
   const blip2 = await all.engine.load(DEMO);
@@ -87,6 +64,30 @@ test("a caption streams its pieces in order and resolves with the whole", async 
   assert.deepEqual(await caption, generated("a red car"));
 });
 
+test("every option of generate reaches the worker as it is, and every candidate comes back", async () => {
+  const { image, last } = await withImage();
+  const options = {
+    do_sample: true,
+    temperature: 0.7,
+    top_k: 5,
+    seed: 3,
+    num_beams: 4,
+    num_return_sequences: 2,
+    early_stopping: "never",
+    stop_strings: ["\n", "."],
+  } as const;
+  const answer = image.ask("what is this?", options);
+  await turn();
+  assert.deepEqual(last().paramsOf("generate")[0]?.options, options);
+  const candidates = [
+    { text: "a car.", score: -0.5 },
+    { text: "cars.", score: -0.75 },
+  ];
+  last().say({ kind: "done", call: "generate", id: last().idOf("generate"), result: { ...generated("a car.", "stop"), candidates } });
+  const { finish, candidates: found } = await answer;
+  assert.deepEqual([finish, found], ["stop", candidates]);
+});
+
 test("a question is put into the model's own words, however it is written", async () => {
   const { image, last } = await withImage();
   for (const [asked, prompt] of [
@@ -137,7 +138,13 @@ test("stop before the worker was asked ends with nothing, and the worker is not 
   const { image, last } = await withImage();
   const answer = image.caption();
   answer.stop();
-  assert.deepEqual(await answer, { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } });
+  assert.deepEqual(await answer, {
+    text: "",
+    ids: [],
+    finish: "stopped",
+    timings: { first_token_ms: 0, total_ms: 0, tokens: 0 },
+    candidates: [],
+  });
   assert.equal(last().count("generate"), 0);
 });
 
@@ -217,9 +224,8 @@ test("options that cannot travel are refused, and the call is forgotten", async 
   await assert.rejects(async () => image.caption(options), code("input-invalid"));
 });
 
-const dead: Reply = { kind: "dead", error: { code: "device-lost", message: "lost", hint: "", retryable: true, facts: { reason: "lost" } } };
 const deaths: [string, (worker: FakeWorker) => void, Code][] = [
-  ["says so", worker => worker.say(dead), "device-lost"],
+  ["says so", worker => worker.say(DEAD), "device-lost"],
   ["throws", worker => worker.fail("Uncaught RuntimeError: unreachable"), "kernel"],
   ["runs out of memory", worker => worker.fail("Uncaught RangeError: WebAssembly.Memory(): could not allocate memory"), "out-of-memory"],
 ];
@@ -237,7 +243,7 @@ for (const [how, kill, expected] of deaths) {
 
 test("after a death the next question starts a worker, loads the model and shows it the picture again", async () => {
   const { image, workers, last } = await withImage();
-  last().say(dead);
+  last().say(DEAD);
   const answers = [image.ask("one"), image.ask("two")];
   for (let i = 0; i < 5; i++) await turn();
   assert.equal(workers.length, 2);
@@ -251,7 +257,7 @@ test("a model that cannot be loaded again fails that question, and the next one 
   let loads = 0;
   const { engine, last } = withWorkers({ load: () => (++loads === 2 ? undefined : { model: loads, info: MODEL }) });
   const image = await (await engine.load(DEMO)).encode(PNG);
-  last().say(dead);
+  last().say(DEAD);
   const answer = image.ask("one");
   await turn();
   const error = { code: "network", message: "offline", hint: "", retryable: true, facts: { url: "u", reason: "offline" } };

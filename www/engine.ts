@@ -1,23 +1,27 @@
 /** Engine → model → picture → answer: what a developer holds in hand. All of it lives through the death of its worker. */
 
+import { Chat, inWords } from "./chat.js";
 import { Connection, scriptMissing, type WorkerLike } from "./client.js";
-import { Blip2Error, fromFacts, inputInvalid } from "./error.js";
-import { Generation } from "./generation.js";
+import { Blip2Error, broken, fromFacts, inputInvalid } from "./error.js";
+import { type AskOptions, type CallOptions, Generation, STOPPED_AT_ONCE } from "./generation.js";
 import { imageBytes, type ImageInput } from "./image.js";
 import type {
+  Attention,
   CacheReport,
   DeviceReport,
   DeviceWish,
   EncodedImage,
+  FloatTensor,
   Generated,
-  GenerationOptions,
   Inspection,
   LoadParams,
   ModelInfo,
   Progress,
   RequestOptions,
+  Scores,
   StartParams,
   StorageKind,
+  Task,
   WasmAddresses,
 } from "./protocol.js";
 
@@ -39,8 +43,10 @@ export interface LoadOptions {
   readonly integrity?: string;
   /** For models that are not public. Never sent to another origin than the model's. */
   readonly request?: RequestOptions;
+  /** HF's name of the class to make of the folder (`Blip2VisionModelWithProjection` of a `Blip2ForImageTextRetrieval`); the folder's own if absent. */
+  readonly as?: string;
 }
-export type InspectOptions = Omit<LoadOptions, "onProgress">;
+export type InspectOptions = Omit<LoadOptions, "onProgress" | "as">;
 
 /** The address of a model folder. */
 export type Source = string | URL;
@@ -52,9 +58,22 @@ export interface ModelCache {
   clear(): Promise<void>;
 }
 
-export type AskOptions = GenerationOptions & { readonly signal?: AbortSignal };
 export type CaptionOptions = AskOptions & {
   /** What the caption begins with; the model's own choice if absent. */
+  readonly prompt?: string;
+};
+
+export type RankOptions = CallOptions & {
+  /** How many of the best are looked at again, text and picture together (ITM), and ordered by that; they stay before the others. */
+  readonly rerank?: number;
+};
+export interface Ranked extends Scores {
+  readonly image: Blip2Image;
+}
+export type AttentionOptions = CallOptions & {
+  /** The text that is explained: a caption, or an answer. */
+  readonly for: string;
+  /** What it continues: the prompt of that caption or answer; the caption's if absent. */
   readonly prompt?: string;
 };
 
@@ -106,6 +125,11 @@ export class Engine {
     this.current?.die(new Blip2Error("aborted", {}, { message: "the engine was disposed", hint: "", retryable: false }));
   }
 
+  /** @internal A model of this address that is loaded, as whatever class. */
+  loadedFrom(url: string): Blip2 | undefined {
+    return [...this.models].find(({ params }) => params.url === url);
+  }
+
   /** @internal The living worker, or a new one. */
   connect(): Connection {
     if (this.disposed) throw inputInvalid("engine", "it was disposed");
@@ -137,11 +161,19 @@ interface Held<T> {
   readonly value: Promise<T>;
 }
 
+/** handles: of the pictures, in their order. */
+interface Ready {
+  readonly connection: Connection;
+  readonly model: number;
+  readonly handles: readonly number[];
+}
+
 /** A loaded model. */
 export class Blip2 {
   readonly info: ModelInfo;
+  /** @internal */
+  readonly params: LoadParams;
   private readonly engine: Engine;
-  private readonly params: LoadParams;
   private held: Held<number> | null;
   private disposed = false;
 
@@ -158,6 +190,11 @@ export class Blip2 {
     return this.info.storageError === null ? null : fromFacts(this.info.storageError);
   }
 
+  /** Whether the model can be asked for this. What it cannot do rejects at once with `input-invalid`. */
+  can(task: Task): boolean {
+    return this.info.can.includes(task);
+  }
+
   /** Shows the model a picture; what it saw is kept until the Blip2Image is disposed. Errors: image-undecodable, image-too-large, file, network. */
   async encode(input: ImageInput, options: { readonly signal?: AbortSignal } = {}): Promise<Blip2Image> {
     const { signal } = options;
@@ -171,7 +208,27 @@ export class Blip2 {
     return new Blip2Image(this, { kept, decodedBy, width, height }, { connection, value: Promise.resolve(encoded) });
   }
 
-  /** Frees the model. Its pictures keep answering until they are disposed or the worker ends. */
+  /** The pictures, which this model has seen, by how well they fit the text: best first. Needs `can("rank")`. */
+  async rank(images: readonly Blip2Image[], text: string, { rerank, signal }: RankOptions = {}): Promise<Ranked[]> {
+    this.needs("rank");
+    const { connection, model, handles } = await this.ready(images, signal);
+    const params = { model, images: handles, text, ...(rerank !== undefined && { rerank }) };
+    const ranked = await connection.call("rank", params, { signal });
+    return ranked.map(({ image: handle, itc, itm }) => {
+      const image = images[handles.indexOf(handle)];
+      if (image === undefined) throw broken(`picture ${handle} was ranked unasked`);
+      return { image, itc, itm };
+    });
+  }
+
+  /** How well each text fits each picture without looking again (ITC): cosines [texts, images], −1 to 1. Needs `can("rank")`. */
+  async similarities(images: readonly Blip2Image[], texts: readonly string[], { signal }: CallOptions = {}): Promise<FloatTensor> {
+    this.needs("rank");
+    const { connection, model, handles } = await this.ready(images, signal);
+    return connection.call("similarities", { model, images: handles, texts }, { signal });
+  }
+
+  /** Frees the model. Its pictures keep answering until they are disposed or the worker ends; what compares them with texts needs it. */
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
@@ -180,6 +237,26 @@ export class Blip2 {
       await value.then(handle => connection.call("release", { kind: "model", handle })).catch(() => {});
     }
     this.engine.forget(this);
+  }
+
+  /** @internal Errors: input-invalid. */
+  needs(task: Task): void {
+    const { class: name, can } = this.info;
+    if (!this.can(task)) throw inputInvalid(task, `a ${name} cannot do this; it can ${can.join(", ") || "be called by its HF class alone"}`);
+  }
+
+  /** @internal The worker that holds the model and these pictures; what was lost with the last one is made again first. */
+  async ready(images: readonly Blip2Image[], signal: AbortSignal | undefined): Promise<Ready> {
+    signal?.throwIfAborted();
+    if (images.some(({ blip2 }) => blip2 !== this)) throw inputInvalid("images", "one of them was encoded by another model");
+    const { connection, value } = this.inThisWorker();
+    const model = await orAborted(value, signal);
+    const handles: number[] = [];
+    // One after the other: many files at once would fill the memory.
+    for (const image of images) {
+      handles.push((await orAborted(image.inThisWorker().value, signal)).image);
+    }
+    return { connection, model, handles };
   }
 
   /**
@@ -212,7 +289,8 @@ export class Blip2Image {
   readonly height: number;
   /** `browser` for formats that the engine cannot decode (HEIC, AVIF): their pixels may differ from one browser to the next. */
   readonly decodedBy: "engine" | "browser";
-  private readonly blip2: Blip2;
+  /** The model that has seen it. */
+  readonly blip2: Blip2;
   private readonly kept: Blob;
   private held: Held<EncodedImage> | null;
   private disposed = false;
@@ -229,18 +307,36 @@ export class Blip2Image {
 
   caption(options: CaptionOptions = {}): Generation<Generated> {
     const { prompt = this.blip2.info.index.ui.caption_prompt, ...rest } = options;
-    return this.generate(prompt, rest);
+    return this.generate("caption", async () => prompt, rest);
   }
 
   /** Puts the question into the words that the model was trained with. */
   ask(question: string, options: AskOptions = {}): Generation<Generated> {
+    return this.generate("ask", async () => inWords(this.blip2.info.index.ui.question_template, question), options);
+  }
+
+  /** A conversation about the picture: each question is asked with what was said before. */
+  chat(): Chat {
     const template = this.blip2.info.index.ui.question_template;
-    const asked = question.trim();
-    if (asked === "") return new Generation(() => ({ done: Promise.reject(inputInvalid("question", "it is empty")), stop() {} }));
-    return this.generate(
-      template.replace("{question}", () => asked),
-      options,
-    );
+    return new Chat(template, (prompt, options) => this.generate("chat", prompt, options));
+  }
+
+  /** Where the model looks for each token of a text, in one pass. Needs `can("attention")`. */
+  async attention({ for: text, prompt, signal }: AttentionOptions): Promise<Attention> {
+    this.blip2.needs("attention");
+    signal?.throwIfAborted();
+    const asked = prompt ?? (this.blip2.can("caption") ? this.blip2.info.index.ui.caption_prompt : undefined);
+    const { connection, value } = this.inThisWorker();
+    const { image } = await orAborted(value, signal);
+    return connection.call("attention", { image, text, ...(asked !== undefined && { prompt: asked }) }, { signal });
+  }
+
+  /** The probability of each text to be of the picture (ITM). Needs `can("match")`. */
+  async match(texts: readonly string[], { signal }: CallOptions = {}): Promise<Float32Array> {
+    this.blip2.needs("match");
+    const { connection, model } = await this.blip2.ready([], signal);
+    const { image } = await orAborted(this.inThisWorker().value, signal);
+    return connection.call("matches", { model, image, texts }, { signal });
   }
 
   /** Frees what the model saw. */
@@ -252,17 +348,20 @@ export class Blip2Image {
     await value.then(({ image }) => connection.call("release", { kind: "image", handle: image })).catch(() => {});
   }
 
-  private generate(prompt: string, { signal, ...options }: AskOptions): Generation<Generated> {
+  /** The prompt is asked for when its turn comes. */
+  private generate(task: Task, prompt: () => Promise<string>, { signal, ...options }: AskOptions): Generation<Generated> {
     return new Generation(emit => {
       let stopped = false;
       let stop = () => {
         stopped = true;
       };
       const write = async (): Promise<Generated> => {
+        this.blip2.needs(task);
+        const asked = await orAborted(prompt(), signal);
         const { connection, value } = this.inThisWorker();
         const { image } = await orAborted(value, signal);
-        if (stopped) return { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } };
-        const running = connection.run("generate", { image, prompt, options }, { signal, onPiece: emit });
+        if (stopped) return STOPPED_AT_ONCE;
+        const running = connection.run("generate", { image, prompt: asked, options }, { signal, onPiece: emit });
         stop = running.stop;
         return running.result;
       };
@@ -270,7 +369,8 @@ export class Blip2Image {
     });
   }
 
-  private inThisWorker(): Held<EncodedImage> {
+  /** @internal */
+  inThisWorker(): Held<EncodedImage> {
     if (this.disposed) throw inputInvalid("image", "it was disposed");
     if (this.held?.connection.alive) return this.held;
     const { connection, value } = this.blip2.inThisWorker();
@@ -287,7 +387,15 @@ export class Blip2Image {
   }
 }
 
-function loadParams(source: Source, { integrity, request }: InspectOptions): LoadParams {
+/** The engine of all who bring none of their own. */
+export function sharedEngine(): Engine {
+  shared ??= new Engine();
+  return shared;
+}
+let shared: Engine | undefined;
+
+/** @internal Errors: input-invalid. */
+export function loadParams(source: Source, { integrity, request, as }: LoadOptions): LoadParams {
   const base = globalThis.document?.baseURI ?? globalThis.location?.href;
   let url: URL;
   try {
@@ -297,7 +405,12 @@ function loadParams(source: Source, { integrity, request }: InspectOptions): Loa
   }
   if (url.protocol !== "https:" && url.protocol !== "http:") throw inputInvalid("source", `${url.protocol} addresses cannot be loaded`);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
-  return { url: url.href, ...(integrity !== undefined && { integrity }), ...(request !== undefined && { request }) };
+  return {
+    url: url.href,
+    ...(integrity !== undefined && { integrity }),
+    ...(request !== undefined && { request }),
+    ...(as !== undefined && { as }),
+  };
 }
 
 function wasmAddresses(wasm: EngineOptions["wasm"]): WasmAddresses {
@@ -321,8 +434,8 @@ function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Pro
   if (signal === undefined) return promise;
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);
-    if (signal.aborted) return abort();
-    signal.addEventListener("abort", abort);
+    if (signal.aborted) abort();
+    else signal.addEventListener("abort", abort);
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
   });
 }

@@ -1,7 +1,8 @@
 /** A worker without wasm, for tests: what it was told, and what it says is the test's choice. */
 
 import type { WorkerLike } from "./client.js";
-import type { Call, CallRequest, Calls, Control, DeviceReport, Done, ModelInfo, Reply, Request } from "./protocol.js";
+import { createEngine, type Engine } from "./index.js";
+import type { Call, CallRequest, Calls, Control, DeviceReport, Done, Finish, Generated, ModelInfo, Reply, Request } from "./protocol.js";
 
 export const DEVICE: DeviceReport = { kind: "cpu", name: "CPU", backend: "flex", software: false, reason: "asked", detail: "" };
 
@@ -12,6 +13,8 @@ export const MODEL: ModelInfo = {
   kept: true,
   storageError: null,
   device: "cpu",
+  class: "Blip2ForConditionalGeneration",
+  can: ["caption", "ask", "chat", "attention"],
   index: {
     parameters: 10,
     quantization: { vision: "q8" },
@@ -22,6 +25,47 @@ export const MODEL: ModelInfo = {
     deviceBytes: 1200,
   },
 };
+
+export const RETRIEVAL: ModelInfo = { ...MODEL, class: "Blip2ForImageTextRetrieval", can: ["rank", "match", "embed", "attention"] };
+
+export const generated = (text: string, finish: Finish = "eos"): Generated => ({
+  text,
+  ids: [1],
+  finish,
+  timings: { first_token_ms: 1, total_ms: 2, tokens: 2 },
+  candidates: [{ text, score: null }],
+});
+
+/** What a worker says last, when its device is lost. */
+export const DEAD: Reply = {
+  kind: "dead",
+  error: { code: "device-lost", message: "lost", hint: "", retryable: true, facts: { reason: "lost" } },
+};
+
+/** Whatever the worker was told has reached it, and what it said to that has come back. */
+export const turn = (): Promise<void> => new Promise(resolve => setTimeout(resolve, 0));
+export async function turns(count = 8): Promise<void> {
+  for (let i = 0; i < count; i++) await turn();
+}
+
+/** An engine over fake workers, newest last. */
+export function withWorkers(answers: Answers = {}): { engine: Engine; workers: FakeWorker[]; last(): FakeWorker } {
+  const workers: FakeWorker[] = [];
+  const engine = createEngine({
+    device: "cpu",
+    worker: () => {
+      const worker = new FakeWorker(answers);
+      workers.push(worker);
+      return worker;
+    },
+  });
+  const last = () => {
+    const worker = workers.at(-1);
+    if (worker === undefined) throw new Error("no worker was started");
+    return worker;
+  };
+  return { engine, workers, last };
+}
 
 /** Answers a call, or leaves it open (undefined) for the test to answer. */
 type Answers = { [K in Call]?: (params: Calls[K]["params"], id: number) => Calls[K]["result"] | undefined };
@@ -79,6 +123,12 @@ export class FakeWorker implements WorkerLike {
     const last = this.heard.findLast(request => request.kind === kind);
     if (last === undefined) throw new Error(`the worker never heard ${kind}`);
     return last.id;
+  }
+
+  /** What every call of this kind was told, oldest first. */
+  paramsOf<K extends Call>(kind: K): Calls[K]["params"][] {
+    const isOfKind = (request: Request): request is Request & CallRequest<K> => request.kind === kind;
+    return this.heard.filter(isOfKind).map(({ params }) => params);
   }
 
   count(kind: Request["kind"]): number {

@@ -1,5 +1,21 @@
 /** An answer that is being written: its pieces as they come, and the whole when it is done. */
 
+import type { Generated, GenerationOptions } from "./protocol.js";
+
+export interface CallOptions {
+  readonly signal?: AbortSignal;
+}
+export type AskOptions = GenerationOptions & CallOptions;
+
+/** The answer of a call that was stopped before there was any. */
+export const STOPPED_AT_ONCE: Generated = {
+  text: "",
+  ids: [],
+  finish: "stopped",
+  timings: { first_token_ms: 0, total_ms: 0, tokens: 0 },
+  candidates: [],
+};
+
 /** What does the work: hands pieces over through `emit`, and resolves or rejects once. */
 export type Writing<R> = (emit: (piece: string) => void) => { readonly done: Promise<R>; stop(): void };
 

@@ -1,19 +1,23 @@
 /**
- * blip2-web: captions and answers about pictures, wholly in the browser.
+ * blip2-web: captions, answers and searches of pictures, wholly in the browser.
  *
  * ```ts
  * const blip2 = await load("models/demo");
  * const image = await blip2.encode(file);
  * for await (const piece of image.caption()) show(piece);
  * const { text } = await image.ask("what colour is the car?");
+ *
+ * const retrieval = await load("models/retrieval");
+ * const [best] = await retrieval.rank(await Promise.all(files.map(file => retrieval.encode(file))), "a red car");
  * ```
  */
 
-import { type Blip2, Engine, type EngineOptions, type LoadOptions, type Source } from "./engine.js";
+import { type Blip2, Engine, type EngineOptions, type LoadOptions, sharedEngine, type Source } from "./engine.js";
 
+export type { Chat, Turn } from "./chat.js";
 export type { WorkerLike } from "./client.js";
 export type {
-  AskOptions,
+  AttentionOptions,
   Blip2,
   Blip2Image,
   CaptionOptions,
@@ -22,28 +26,64 @@ export type {
   InspectOptions,
   LoadOptions,
   ModelCache,
+  Ranked,
+  RankOptions,
   Source,
 } from "./engine.js";
 export { Blip2Error, CODES, type Code, type Facts } from "./error.js";
-export type { Generation } from "./generation.js";
+export type { AskOptions, CallOptions, Generation } from "./generation.js";
+export {
+  Blip2ForConditionalGeneration,
+  Blip2ForImageTextRetrieval,
+  Blip2Model,
+  Blip2Processor,
+  Blip2QFormerModel,
+  Blip2TextModelWithProjection,
+  Blip2VisionModel,
+  Blip2VisionModelWithProjection,
+  type ConditionalInputs,
+  type DecodeOptions,
+  type GenerateInputs,
+  type GenerateOptions,
+  type GenerateOutput,
+  type Ids,
+  type ImageTextRetrievalInputs,
+  type Output,
+  type PretrainedOptions,
+  type ProcessorImages,
+  type ProcessorOptions,
+  type ProcessorText,
+  type QFormerInputs,
+  type TextInputs,
+  type VisionInputs,
+} from "./hf.js";
 export type { ImageInput } from "./image.js";
 export type {
+  Attention,
   CachedModel,
   CacheReport,
+  Candidate,
   DeviceKind,
   DeviceReason,
   DeviceReport,
   DeviceWish,
+  Finish,
+  FloatTensor,
   Generated,
   GenerationOptions,
   IndexFacts,
   Inspection,
   ModelInfo,
+  Processed,
   Progress,
   Quant,
   RequestOptions,
+  Scores,
   Stage,
   StorageKind,
+  Task,
+  Tensor,
+  TextOptions,
   Timings,
   Totals,
   Ui,
@@ -52,10 +92,5 @@ export type {
 /** An engine of its own: its device, worker and storage. Nothing is started before its first call. */
 export const createEngine = (options?: EngineOptions): Engine => new Engine(options);
 
-let shared: Engine | undefined;
-
 /** Loads a model into the engine that everybody shares. */
-export function load(source: Source, options?: LoadOptions): Promise<Blip2> {
-  shared ??= createEngine();
-  return shared.load(source, options);
-}
+export const load = (source: Source, options?: LoadOptions): Promise<Blip2> => sharedEngine().load(source, options);

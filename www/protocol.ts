@@ -10,6 +10,20 @@ export interface Calls {
   encode: { params: EncodeParams; result: EncodedImage };
   /** Sends `piece` replies while it runs. */
   generate: { params: GenerateParams; result: Generated };
+  attention: { params: AttentionParams; result: Attention };
+  /** Best first. */
+  rank: { params: RankParams; result: readonly RankedHandle[] };
+  /** Cosines [texts, images]. */
+  similarities: { params: SimilarityParams; result: FloatTensor };
+  /** The probability of each text to be of the image. */
+  matches: { params: MatchParams; result: Float32Array };
+  /** `forward` of the model's own class, under HF's names. */
+  forward: { params: ForwardParams; result: Readonly<Record<string, unknown>> };
+  generateIds: { params: GenerateIdsParams; result: GeneratedIds };
+  /** HF's `Blip2Processor.__call__`. */
+  process: { params: ProcessParams; result: Processed };
+  /** HF's `batch_decode`. */
+  decode: { params: DecodeParams; result: readonly string[] };
   release: { params: Handle; result: null };
   cache: { params: null; result: CacheReport };
   deleteModel: { params: { readonly url: string }; result: null };
@@ -71,6 +85,8 @@ export interface LoadParams {
   readonly url: string;
   readonly integrity?: string;
   readonly request?: RequestOptions;
+  /** HF's name of the class to make of the folder, where that is not the folder's own. */
+  readonly as?: string;
 }
 export interface RequestOptions {
   readonly headers?: Record<string, string>;
@@ -85,7 +101,7 @@ export interface EncodeParams {
   readonly model: number;
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
-/** width, height: of the upright picture. */
+/** image: its handle, which is the id that wasm gave it. width, height: of the upright picture. */
 export interface EncodedImage {
   readonly image: number;
   readonly width: number;
@@ -95,6 +111,49 @@ export interface GenerateParams {
   readonly image: number;
   readonly prompt: string;
   readonly options: GenerationOptions;
+}
+/** prompt: what the text continues; absent for a model that is not asked with one. */
+export interface AttentionParams {
+  readonly image: number;
+  readonly prompt?: string;
+  readonly text: string;
+}
+export interface RankParams {
+  readonly model: number;
+  readonly images: readonly number[];
+  readonly text: string;
+  readonly rerank?: number;
+}
+export interface SimilarityParams {
+  readonly model: number;
+  readonly images: readonly number[];
+  readonly texts: readonly string[];
+}
+export interface MatchParams {
+  readonly model: number;
+  readonly image: number;
+  readonly texts: readonly string[];
+}
+export interface ForwardParams {
+  readonly model: number;
+  readonly inputs: Readonly<Record<string, unknown>>;
+}
+export interface GenerateIdsParams {
+  readonly model: number;
+  readonly inputs: Readonly<Record<string, unknown>>;
+  readonly options: GenerationOptions;
+}
+/** images: the bytes of image files. */
+export interface ProcessParams {
+  readonly model: number;
+  readonly images: readonly Uint8Array<ArrayBuffer>[] | null;
+  readonly text: readonly string[] | null;
+  readonly options: TextOptions;
+}
+export interface DecodeParams {
+  readonly model: number;
+  readonly rows: readonly (readonly number[])[];
+  readonly skip_special_tokens: boolean;
 }
 export interface Handle {
   readonly kind: "model" | "image";
@@ -156,7 +215,12 @@ export interface Inspection {
   readonly cached: number;
   readonly index: IndexFacts;
 }
+/** What a model can be asked for. */
+export type Task = "caption" | "ask" | "chat" | "attention" | "rank" | "match" | "embed";
 export interface ModelInfo {
+  /** HF's name of the class that was loaded. */
+  readonly class: string;
+  readonly can: readonly Task[];
   readonly url: string;
   readonly bytes: number;
   /** Bytes of it that came from the cache. */
@@ -185,34 +249,134 @@ export interface CachedModel {
   readonly used: number;
 }
 
-/** Options of HF's `generate` under HF's names: greedy search and all that shapes it. What the engine does not know is refused with `option-unsupported`. */
+/**
+ * Options of HF's `generate` under HF's names. What the engine does not know, or what has no effect beside the others, is refused with
+ * `option-unsupported`. What is absent takes the model's own value, or HF's default.
+ */
 export interface GenerationOptions {
   /** New tokens alone; wins over max_length. 20 where nobody says how many. */
   readonly max_new_tokens?: number;
   /** Prompt and image tokens included. */
   readonly max_length?: number;
+  /** New tokens alone; wins over min_length. */
   readonly min_new_tokens?: number;
+  /** Prompt and image tokens included. */
   readonly min_length?: number;
+  /** Tokens that were said become less likely above 1, more likely below. */
   readonly repetition_penalty?: number;
+  /** No sequence of so many tokens comes twice. */
   readonly no_repeat_ngram_size?: number;
+  /** Sequences of ids that never come. */
   readonly bad_words_ids?: readonly (readonly number[])[];
+  /** Ids that never come. */
   readonly suppress_tokens?: readonly number[];
+  /** Ids that do not come first. */
   readonly begin_suppress_tokens?: readonly number[];
+  /** The id that comes first. */
   readonly forced_bos_token_id?: number;
+  /** The id, or one of them, that comes last when the length runs out. */
   readonly forced_eos_token_id?: number | readonly number[];
+  /** Ids that end the answer. */
   readonly eos_token_id?: number | readonly number[];
+  /** Fills rows that ended before the others. */
   readonly pad_token_id?: number;
+  /** Draw the next token instead of taking the likeliest. */
+  readonly do_sample?: boolean;
+  /** Scores are divided by it before a token is drawn. 1 where absent. */
+  readonly temperature?: number;
+  /** Draw among so many tokens; 0: among all. 50 where absent. */
+  readonly top_k?: number;
+  /** Draw among the likeliest tokens that have this probability together. 1, all, where absent. */
+  readonly top_p?: number;
+  /** Draw among tokens that have at least this part of the likeliest one's probability. 0, all, where absent. */
+  readonly min_p?: number;
+  /** Draw among the tokens closest to the expected information that have this probability together. 1, all, where absent. */
+  readonly typical_p?: number;
+  /** Not HF's, whose seed is global: the same seed draws the same tokens. Another one each time where absent. */
+  readonly seed?: number;
+  /** Sequences that are followed side by side, 1 to 64. Their text comes whole, at the end. */
+  readonly num_beams?: number;
+  /** How many `candidates`, 1 to 64; of beams at most num_beams. */
+  readonly num_return_sequences?: number;
+  /** Beams end as soon as there are num_beams answers (true), when a better one is unlikely (false), or when there cannot be one ("never"). */
+  readonly early_stopping?: boolean | "never";
+  /** A beam's score is divided by its number of new tokens to this power: above 0 favours long answers. 1 where absent. */
+  readonly length_penalty?: number;
+  /** Text that ends an answer, and stays in it. */
+  readonly stop_strings?: string | readonly string[];
+  /** Make log-probabilities of the scores again after they were processed. */
+  readonly renormalize_logits?: boolean;
 }
-/** text: the new text, trimmed. ids: image tokens, prompt and new ones. */
+/** An end token, a stop string, no more room, or somebody's `stop()`. */
+export type Finish = "eos" | "stop" | "length" | "stopped";
+/** text: the best candidate's new text, trimmed. ids: image tokens, prompt and new ones; of T5 those of its decoder. */
 export interface Generated {
   readonly text: string;
   readonly ids: readonly number[];
-  readonly finish: "eos" | "length" | "stopped";
+  readonly finish: Finish;
   readonly timings: Timings;
+  /** num_return_sequences of them, best first where they have scores. */
+  readonly candidates: readonly Candidate[];
+}
+export interface Candidate {
+  readonly text: string;
+  /** HF's `sequences_scores`: the sum of log-probabilities over length^length_penalty. Of beams alone. */
+  readonly score: number | null;
 }
 /** tokens: the new ones. */
 export interface Timings {
   readonly first_token_ms: number;
   readonly total_ms: number;
   readonly tokens: number;
+}
+
+/** Where a model looks while it says (or reads) each token of a text. */
+export interface Attention {
+  /** The text, in pieces. */
+  readonly tokens: readonly string[];
+  /** [tokens, queries]: which queries each token looks at. Null for a retrieval model, whose Q-Former reads the text itself. */
+  readonly queries: Float32Array | null;
+  /** [queries, rows, columns]: which patches of the picture each query looks at. */
+  readonly patches: Float32Array;
+  /** [tokens, rows, columns]: the patches behind each token; each token's sum to 1. */
+  readonly map: Float32Array;
+  readonly shape: { readonly tokens: number; readonly queries: number; readonly rows: number; readonly columns: number };
+}
+
+/** itc: cosine, −1 to 1. itm: the probability that the text is of the picture, of those that were looked at again. */
+export interface Scores {
+  readonly itc: number;
+  readonly itm: number | null;
+}
+export interface RankedHandle extends Scores {
+  readonly image: number;
+}
+
+/** Numbers in C order. */
+export interface Tensor {
+  readonly data: Float32Array | Int32Array;
+  readonly shape: readonly number[];
+}
+export interface FloatTensor extends Tensor {
+  readonly data: Float32Array;
+}
+/** sequences_scores: of beams alone. */
+export interface GeneratedIds {
+  readonly ids: readonly (readonly number[])[];
+  readonly sequences_scores: readonly number[] | null;
+  readonly finish: Finish;
+}
+/** How a batch of texts is made rectangular, as HF's tokenizers take it. max_length counts the image tokens. */
+export interface TextOptions {
+  /** `true` is "longest". */
+  readonly padding?: boolean | "longest" | "max_length" | "do_not_pad";
+  readonly padding_side?: "left" | "right";
+  readonly truncation?: boolean;
+  readonly max_length?: number;
+}
+/** pixel_values: [B, 3, H, W]. */
+export interface Processed {
+  readonly pixel_values?: Tensor;
+  readonly input_ids?: readonly (readonly number[])[];
+  readonly attention_mask?: readonly (readonly number[])[];
 }

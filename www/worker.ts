@@ -2,6 +2,7 @@
 
 import { chooseDevice, type Choice } from "./device.js";
 import { Blip2Error, broken, isErrorFacts, networkFailed, toFacts, unreachable, type ErrorFacts } from "./error.js";
+import { STOPPED_AT_ONCE } from "./generation.js";
 import type { Call, CallRequest, Calls, DeviceReport, Done, Reply, Request, StartParams } from "./protocol.js";
 import initCpu, * as cpu from "./wasm/blip2_cpu.js";
 import initWebgpu, * as webgpu from "./wasm/blip2_webgpu.js";
@@ -50,8 +51,9 @@ class Job {
 
 const jobs = new Map<number, Job>();
 const models = new Map<number, cpu.Model>();
+/** By the id that wasm gave them. */
 const images = new Map<number, cpu.Image>();
-let nextHandle = 1;
+let nextModel = 1;
 
 let begin: (engine: Promise<Engine>) => void;
 const started = new Promise<Engine>(resolve => {
@@ -79,7 +81,7 @@ const handlers: Handlers = {
     const engine = await started;
     const onProgress = (progress: cpu.Progress) => post({ kind: "progress", id: job.id, progress });
     const model = await job.under(engine, flag => engine.runtime.load(url, options, onProgress, flag));
-    return { model: keep(models, model, job), info: model.info() };
+    return { model: keep(models, nextModel++, model, job), info: model.info() };
   },
   async inspect({ url, ...options }, job) {
     const engine = await started;
@@ -88,22 +90,60 @@ const handlers: Handlers = {
   async encode({ model, bytes }, job) {
     const engine = await started;
     const image = await inTurn(() => job.under(engine, flag => held(models, model).encode(bytes, flag)));
-    const { width, height } = image;
-    return { image: keep(images, image, job), width, height };
+    const { id, width, height } = image;
+    return { image: keep(images, id, image, job), width, height };
   },
   async generate({ image, prompt, options }, job) {
     const engine = await started;
     const onPiece = (text: string) => post({ kind: "piece", id: job.id, text });
     return inTurn(async () => {
-      if (job.stopped && !job.aborted) return { text: "", ids: [], finish: "stopped", timings: { first_token_ms: 0, total_ms: 0, tokens: 0 } };
+      if (job.stopped && !job.aborted) return STOPPED_AT_ONCE;
       return job.under(engine, flag => held(images, image).generate(prompt, { ...options }, onPiece, flag));
     });
+  },
+  async attention({ image, prompt, text }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(images, image).attention(prompt, text, flag)));
+  },
+  async rank({ model, images: ids, text, ...options }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(models, model).rank(Uint32Array.from(ids), text, options, flag)));
+  },
+  async similarities({ model, images: ids, texts }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(models, model).similarities(Uint32Array.from(ids), [...texts], flag)));
+  },
+  async matches({ model, image, texts }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(models, model).matches(image, [...texts], flag)));
+  },
+  async forward({ model, inputs }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(models, model).forward(inputs, flag)));
+  },
+  async generateIds({ model, inputs, options }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(models, model).generate_ids(inputs, { ...options }, undefined, flag)));
+  },
+  // Neither needs the device: no turn to wait for.
+  async process({ model, images: files, text, options }, job) {
+    const engine = await started;
+    return job.under(engine, flag => held(models, model).process(files && [...files], text && [...text], { ...options }, flag));
+  },
+  async decode({ model, rows, skip_special_tokens }) {
+    await started;
+    return held(models, model).decode(
+      rows.map(row => [...row]),
+      skip_special_tokens,
+    );
   },
   async release({ kind, handle }) {
     const all = kind === "model" ? models : images;
     // In turn: what runs now may be using it.
-    await inTurn(async () => all.get(handle)?.free());
-    all.delete(handle);
+    await inTurn(async () => {
+      all.get(handle)?.free();
+      all.delete(handle);
+    });
     return null;
   },
   async cache() {
@@ -173,12 +213,11 @@ async function fetchWasm(url: string, init: (input: { module_or_path: Response }
   }
 }
 
-function keep<T extends { free(): void }>(all: Map<number, T>, thing: T, job: Job): number {
+function keep<T extends { free(): void }>(all: Map<number, T>, handle: number, thing: T, job: Job): number {
   if (job.aborted) {
     thing.free();
     throw aborted();
   }
-  const handle = nextHandle++;
   all.set(handle, thing);
   return handle;
 }
@@ -231,6 +270,14 @@ function receive(request: Request): void {
     case "inspect":
     case "encode":
     case "generate":
+    case "attention":
+    case "rank":
+    case "similarities":
+    case "matches":
+    case "forward":
+    case "generateIds":
+    case "process":
+    case "decode":
     case "release":
     case "cache":
     case "deleteModel":
