@@ -44,10 +44,29 @@ impl Device {
         Self { kind: DeviceKind::Cpu, adapter, burn: burn_tensor::Device::flex() }
     }
 
-    /// The adapter that the browser or the operating system prefers. Call it once: the runtime behind it is global.
+    /// The adapter that the browser or the operating system prefers. The runtime behind it is global: every call gives the same.
     /// Errors: webgpu-unavailable.
-    #[cfg(feature = "webgpu")]
+    #[cfg(all(feature = "webgpu", not(target_arch = "wasm32")))]
+    #[allow(clippy::await_holding_lock)] // who comes second has to wait for the first, which nothing else does
     pub async fn webgpu() -> Result<Self> {
+        static MADE: Mutex<Option<Device>> = Mutex::new(None);
+        let mut made = MADE.lock().map_err(|error| Error::WebgpuUnavailable { reason: error.to_string() })?;
+        if let Some(device) = &*made {
+            return Ok(device.clone());
+        }
+        let device = Self::make_webgpu().await?;
+        *made = Some(device.clone());
+        Ok(device)
+    }
+
+    /// The adapter that the browser prefers. Call it once: the runtime behind it is the worker's. Errors: webgpu-unavailable.
+    #[cfg(all(feature = "webgpu", target_arch = "wasm32"))]
+    pub async fn webgpu() -> Result<Self> {
+        Self::make_webgpu().await
+    }
+
+    #[cfg(feature = "webgpu")]
+    async fn make_webgpu() -> Result<Self> {
         // 1024: the default of 32 splits one decode step into many submits, and it cannot be changed later.
         let options = burn_tensor::Device::wgpu_options().tasks_max(1024);
         let (burn, setup) =

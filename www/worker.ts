@@ -123,7 +123,7 @@ const handlers: Handlers = {
   },
   async generateIds({ model, inputs, options }, job) {
     const engine = await started;
-    return inTurn(() => job.under(engine, flag => held(models, model).generate_ids(inputs, { ...options }, undefined, flag)));
+    return inTurn(() => job.under(engine, flag => held(models, model).generateIds(inputs, { ...options }, undefined, flag)));
   },
   // Neither needs the device: no turn to wait for.
   async process({ model, images: files, text, options }, job) {

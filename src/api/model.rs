@@ -266,9 +266,11 @@ impl Model {
         #[wasm_bindgen(unchecked_param_type = "Uint8Array[] | null | undefined")] images: JsValue,
         texts: Option<Vec<String>>,
         #[wasm_bindgen(unchecked_param_type = "Record<string, unknown> | undefined")] options: JsValue,
+        flag: &StopFlag,
     ) -> Promise {
-        let inner = self.inner.clone();
+        let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
+            flag.guard(async { Ok(()) }).await?;
             let processor = inner.model.processor()?;
             let mut fields = vec![];
             let pictures = tensors::files("images", &images)?;

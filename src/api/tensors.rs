@@ -1,6 +1,6 @@
 //! Tensors between JavaScript and Rust: `{ data: Float32Array, shape: number[] }`, and rows of ids.
 
-use js_sys::{Array, Float32Array, Object, Reflect, Uint8Array};
+use js_sys::{Array, Float32Array, Int32Array, Object, Reflect, Uint8Array};
 use serde::de::DeserializeOwned;
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -22,11 +22,12 @@ pub(super) fn arguments(inputs: &JsValue) -> Result<Arguments> {
             "pixel_values" => arguments.pixel_values = Some(tensor(&name, &value)?),
             "query_embeds" => arguments.query_embeds = Some(tensor(&name, &value)?),
             "encoder_hidden_states" => arguments.encoder_hidden_states = Some(tensor(&name, &value)?),
-            "input_ids" => arguments.input_ids = Some(plain(&name, &value)?),
-            "attention_mask" => arguments.attention_mask = Some(plain(&name, &value)?),
-            "decoder_input_ids" => arguments.decoder_input_ids = Some(plain(&name, &value)?),
-            "position_ids" => arguments.position_ids = Some(plain(&name, &value)?),
-            "labels" => arguments.labels = Some(plain(&name, &value)?),
+            "inputs_embeds" => arguments.inputs_embeds = Some(tensor(&name, &value)?),
+            "input_ids" => arguments.input_ids = Some(rows(&name, &value)?),
+            "attention_mask" => arguments.attention_mask = Some(rows(&name, &value)?),
+            "decoder_input_ids" => arguments.decoder_input_ids = Some(rows(&name, &value)?),
+            "position_ids" => arguments.position_ids = Some(rows(&name, &value)?),
+            "labels" => arguments.labels = Some(rows(&name, &value)?),
             "query_length" => arguments.query_length = Some(plain(&name, &value)?),
             "use_image_text_matching_head" => arguments.use_image_text_matching_head = plain(&name, &value)?,
             "interpolate_pos_encoding" => arguments.interpolate_pos_encoding = plain(&name, &value)?,
@@ -40,6 +41,20 @@ pub(super) fn arguments(inputs: &JsValue) -> Result<Arguments> {
 
 fn plain<T: DeserializeOwned>(name: &str, value: &JsValue) -> Result<T> {
     read_value(name, value)
+}
+
+/// `number[][]`, or `{ data: Int32Array, shape: [rows, columns] }`. Errors: input-invalid.
+fn rows<T: DeserializeOwned + TryFrom<i32>>(name: &str, value: &JsValue) -> Result<Vec<Vec<T>>> {
+    let data = Reflect::get(value, &"data".into()).unwrap_or(JsValue::UNDEFINED);
+    let Some(data) = data.dyn_ref::<Int32Array>() else { return plain(name, value) };
+    let shape: Vec<usize> = plain(name, &Reflect::get(value, &"shape".into()).unwrap_or(JsValue::UNDEFINED))?;
+    let data = data.to_vec();
+    let wrong = || Error::input(name, format!("{} numbers of shape {shape:?}, where rows of ids are wanted", data.len()));
+    let &[rows, columns] = &shape[..] else { return Err(wrong()) };
+    if columns == 0 || rows.checked_mul(columns) != Some(data.len()) {
+        return Err(wrong());
+    }
+    data.chunks_exact(columns).map(|row| row.iter().map(|id| T::try_from(*id).map_err(|_| wrong())).collect()).collect()
 }
 
 /// Errors: input-invalid.

@@ -65,6 +65,8 @@ pub struct Arguments {
     pub pixel_values: Option<Plain>,
     /// [B, S]
     pub input_ids: Option<Vec<Vec<u32>>>,
+    /// [B, S, width]: instead of input_ids, of `generate` alone
+    pub inputs_embeds: Option<Plain>,
     /// [B, S]
     pub attention_mask: Option<Vec<Vec<u32>>>,
     /// [B, T]
@@ -171,6 +173,9 @@ impl AnyModel {
 
     /// HF `forward` of the class, its output's fields by name. Errors: input-invalid, kernel, device-lost.
     pub async fn forward(&self, device: &Device, arguments: Arguments) -> Result<Outputs> {
+        if arguments.inputs_embeds.is_some() {
+            return Err(Error::OptionUnsupported { option: "inputs_embeds".into(), reason: "only generate takes it".into() });
+        }
         match self {
             Self::Generation(model) => generation(model, device, arguments).await,
             Self::Retrieval(model) => retrieval(model, device, arguments).await,

@@ -14,7 +14,7 @@ use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel};
 use crate::pace;
 use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
 use crate::tasks::any_model::on_device;
-use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs};
+use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs, Plain};
 use crate::weights::Weights;
 
 pub struct Blip2 {
@@ -153,9 +153,11 @@ impl Blip2 {
     ) -> Result<Generated> {
         let pixel_values = on_device(&self.captioner.device, "pixel_values", arguments.pixel_values)?;
         let features = self.captioner.get_image_features(&pixel_values, arguments.interpolate_pos_encoding).await?;
-        let inputs = match arguments.input_ids {
-            None => GenerateInputs::Image,
-            Some(input_ids) => GenerateInputs::Ids { input_ids, attention_mask: arguments.attention_mask },
+        let inputs = match (arguments.input_ids, arguments.inputs_embeds) {
+            (None, None) => GenerateInputs::Image,
+            (Some(input_ids), None) => GenerateInputs::Ids { input_ids, attention_mask: arguments.attention_mask },
+            (None, Some(inputs_embeds)) => self.embeds(inputs_embeds, arguments.attention_mask)?,
+            (Some(_), Some(_)) => return Err(Error::input("inputs_embeds", "stands instead of input_ids, not beside them")),
         };
         let inputs = self.captioner.inputs(&features, inputs).await?;
         let strings = config.stop_strings.as_ref().map(StopStrings::to_vec).unwrap_or_default();
@@ -164,6 +166,23 @@ impl Blip2 {
         let stop: Option<StopRule> = if strings.is_empty() { None } else { Some(&mut stop) };
         let generated = self.captioner.generate_from(inputs, config, stop, on_step).await?;
         failed.map_or(Ok(generated), Err)
+    }
+
+    /// inputs_embeds [B, S, width], all attended where nothing else is said.
+    fn embeds(&self, inputs_embeds: Plain, attention_mask: Option<Vec<Vec<u32>>>) -> Result<GenerateInputs> {
+        let embeds: Tensor<3> = on_device(&self.captioner.device, "inputs_embeds", Some(inputs_embeds))?;
+        let [batch, positions, width] = embeds.dims();
+        let attention_mask = attention_mask.unwrap_or_else(|| vec![vec![1; positions]; batch]);
+        if attention_mask.len() != batch || attention_mask.iter().any(|row| row.len() != positions) {
+            return Err(Error::input("attention_mask", format!("is not [{batch}, {positions}]")));
+        }
+        if width != self.captioner.model.language_model.embed_dim() {
+            return Err(Error::input(
+                "inputs_embeds",
+                format!("{width} wide, the embeddings are {}", self.captioner.model.language_model.embed_dim()),
+            ));
+        }
+        Ok(GenerateInputs::Embeds { inputs_embeds: Box::new(embeds.reshape([batch * positions, width])), attention_mask })
     }
 
     /// Prompt and picture as the language model takes them; the work of an encoder is done once for each prompt.
