@@ -14,6 +14,7 @@ export const MODEL: ModelInfo = {
   storageError: null,
   device: "cpu",
   class: "Blip2ForConditionalGeneration",
+  shared: [],
   can: ["caption", "ask", "chat", "attention"],
   index: {
     parameters: 10,

@@ -61,6 +61,10 @@ export interface ConditionalInputs {
   /** Makes a `loss`; −100 does not count. */
   readonly labels?: Ids;
   readonly interpolate_pos_encoding?: boolean;
+  /** Adds `hidden_states` of the language model, a tensor a layer. */
+  readonly output_hidden_states?: boolean;
+  /** Adds its `attentions`, of T5 `cross_attentions` too. */
+  readonly output_attentions?: boolean;
 }
 
 export interface GenerateInputs {

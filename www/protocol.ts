@@ -221,6 +221,8 @@ export interface ModelInfo {
   /** HF's name of the class that was loaded. */
   readonly class: string;
   readonly can: readonly Task[];
+  /** Parts whose weights another model of this engine had on the device already. */
+  readonly shared: readonly Stage[];
   readonly url: string;
   readonly bytes: number;
   /** Bytes of it that came from the cache. */

@@ -36,6 +36,8 @@ struct Inner {
     shared: Rc<Shared>,
     class: Class,
     model: AnyModel,
+    /// The vision tower is another model's.
+    shares_tower: bool,
     url: String,
     loaded: Loaded,
     /// Images of a retrieval model by their ids, as long as JavaScript holds them.
@@ -73,12 +75,13 @@ impl Model {
         let Uploads { files, begun, .. } = uploads;
         let Begun { class, weights, tower, tower_name } =
             begun.ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
+        let shares_tower = tower.is_some();
         let model = AnyModel::load(&shared.device, class, &files, &weights, tower)?;
         if let (Some(name), Some(tower)) = (tower_name, model.vision_model()) {
             shared.towers.remember(name, &tower);
         }
         let url = address.as_str().into();
-        Ok(Self { inner: Rc::new(Inner { shared, class, model, url, loaded, images: RefCell::default() }) })
+        Ok(Self { inner: Rc::new(Inner { shared, class, model, shares_tower, url, loaded, images: RefCell::default() }) })
     }
 }
 
@@ -136,7 +139,8 @@ impl Receiver for Uploads<'_> {
 impl Model {
     #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> JsValue {
-        let Inner { shared, class, model, url, loaded, .. } = &*self.inner;
+        let Inner { shared, class, model, shares_tower, url, loaded, .. } = &*self.inner;
+        let from_another: &[Stage] = if *shares_tower { &[Stage::Vision] } else { &[] };
         let storage_error = loaded.storage_error.as_ref().map(error_to_json);
         to_js(&json!({
             "url": url,
@@ -146,6 +150,7 @@ impl Model {
             "storageError": storage_error,
             "device": shared.device.kind,
             "index": index_facts(&loaded.index),
+            "shared": from_another,
             "class": class.name(),
             "can": model.tasks(),
         }))

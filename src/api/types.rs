@@ -51,6 +51,8 @@ export interface ModelInfo {
   storageError: WasmError | null;
   device: "cpu" | "webgpu";
   index: IndexFacts;
+  /** Parts whose weights another model of this engine had on the device already. */
+  shared: Stage[];
   /** HF's name of it. */
   class: string;
   can: Task[];
