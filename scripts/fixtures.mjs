@@ -13,8 +13,14 @@ await main(async args => {
     say("python: installing PyTorch and transformers (about 540 MB)");
     await must("sh", [at("tests", "fixtures", "setup_env.sh"), venv]);
   }
-  const command = [at("tests", "fixtures", "make_fixtures.py"), "--out", at("tests", "fixtures"), "--seed", "0", ...args];
-  say(`${python} ${command.join(" ")}`);
-  await must(python, command);
+  const made = at("tests", "fixtures");
+  const commands = [
+    [join(made, "make_fixtures.py"), "--out", made, "--seed", "0", ...args],
+    [join(made, "make_attention.py"), made],
+  ];
+  for (const command of commands) {
+    say(`${python} ${command.join(" ")}`);
+    await must(python, command);
+  }
   await run("git", ["status", "--short", "--", "tests/fixtures"]);
 });
