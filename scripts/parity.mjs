@@ -28,8 +28,10 @@ export async function parity(dirs, { targets = TARGETS, quant = "f32" } = {}) {
   for (const fixture of fixtures) models.set(fixture, await converted(programs, fixture, quant));
 
   const total = { passed: 0, failed: 0, notYet: 0, waiting: [] };
+  // What a seed draws, on the first target that was run: the others have to draw the same.
+  const drawn = new Map();
   for (const target of targets) {
-    const tally = new Tally(target, quant);
+    const tally = new Tally(target, quant, drawn);
     const runner = target.startsWith("native")
       ? nativeRunner(found, programs, target, quant)
       : await browserRunner(found, target, quant, fixtures, models);
@@ -97,11 +99,14 @@ class Tally {
   notYet = 0;
   dispatches = 0;
   adapters = new Set();
+  /** The folder that is run: two may have one name. */
+  path = "";
   /** The cases that are not yet claimed to work. */
   waiting = [];
 
-  constructor(target, quant) {
+  constructor(target, quant, drawn) {
     this.target = target;
+    this.drawn = drawn;
     this.title = quant === "f32" ? target : `${target} ${quant}`;
     say(`\n${bold(this.title)}`);
   }
@@ -115,6 +120,19 @@ class Tally {
       this.waiting.push({ fixture, name: text.slice("not yet ".length).trim() });
     }
     say(`${this.title} ${fixture}: ${text}`);
+    const [, name, ids] = /^pass (sample\.\S+) (.*)$/.exec(text) ?? [];
+    if (name) this.compare(fixture, name, ids);
+  }
+
+  /** A seed draws the same on every target. */
+  compare(fixture, name, ids) {
+    const first = this.drawn.get(`${this.path} ${name}`);
+    if (!first) this.drawn.set(`${this.path} ${name}`, { target: this.target, ids });
+    else if (first.ids !== ids) {
+      // Passed by itself, it fails beside the other.
+      this.passed -= 1;
+      this.line(fixture, `FAIL ${name} differs from ${first.target}: ${first.ids}`);
+    }
   }
 
   finish() {
@@ -130,6 +148,7 @@ class Tally {
 /** Every end but a clean one is a failed case: a crash, silence, a count that does not agree, no case at all. */
 async function runFixture(runner, tally, path, model) {
   const fixture = basename(path);
+  tally.path = path;
   if (model.pending) {
     for (const name of casesOf(path)) tally.line(fixture, `not yet ${name}`);
     return;

@@ -44,7 +44,7 @@ export class Connection {
     rank: new Map(),
     similarities: new Map(),
     matches: new Map(),
-    forward: new Map(),
+    call: new Map(),
     generateIds: new Map(),
     process: new Map(),
     decode: new Map(),

@@ -67,7 +67,7 @@ test("forward hands its inputs over as they are, and gives the tensors of its cl
     text_embeds: tensor(2, 4),
     extra: 1,
   };
-  const { engine, last } = withWorkers({ load: () => ({ model: 1, info: RETRIEVAL }), forward: () => output });
+  const { engine, last } = withWorkers({ load: () => ({ model: 1, info: RETRIEVAL }), call: () => output });
   const model = await Blip2ForImageTextRetrieval.from_pretrained(SOURCE, { engine });
   const inputs = {
     pixel_values,
@@ -77,12 +77,12 @@ test("forward hands its inputs over as they are, and gives the tensors of its cl
   };
   const { logits_per_image, extra } = await model.forward(inputs);
   assert.deepEqual([logits_per_image, extra], [output.logits_per_image, 1]);
-  assert.deepEqual(last().paramsOf("forward"), [{ model: 1, inputs }]);
+  assert.deepEqual(last().paramsOf("call"), [{ model: 1, method: "forward", inputs }]);
 });
 
 test("an output without the tensors of its class is an error that names what came", async () => {
   for (const output of [{ logits: [1] }, { logits: { data: [1], shape: [1] } }, { last_hidden_state: tensor(1) }]) {
-    const { engine } = withWorkers({ forward: () => output });
+    const { engine } = withWorkers({ call: () => output });
     const model = await Blip2ForConditionalGeneration.from_pretrained(SOURCE, { engine });
     await assert.rejects(model.forward({ pixel_values, input_ids: [[1]] }), new RegExp(Object.keys(output).join()));
   }

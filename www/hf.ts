@@ -42,10 +42,14 @@ class Pretrained {
     await this.blip2.dispose();
   }
 
-  protected async run<N extends string>(inputs: object, names: readonly N[], { signal }: CallOptions): Promise<Output<N>> {
+  protected run<N extends string>(inputs: object, names: readonly N[], options: CallOptions): Promise<Output<N>> {
+    return this.call("forward", inputs, names, options);
+  }
+
+  protected async call<N extends string>(method: string, inputs: object, names: readonly N[], { signal }: CallOptions): Promise<Output<N>> {
     const { connection, model } = await this.blip2.ready([], signal);
-    const output = await connection.call("forward", { model, inputs: { ...inputs } }, { signal });
-    if (!hasTensors(output, names)) throw broken(`forward gave ${Object.keys(output).join(", ")}, which lacks one of ${names.join(", ")}`);
+    const output = await connection.call("call", { model, method, inputs: { ...inputs } }, { signal });
+    if (!hasTensors(output, names)) throw broken(`${method} gave ${Object.keys(output).join(", ")}, which lacks one of ${names.join(", ")}`);
     return output;
   }
 }
@@ -113,7 +117,14 @@ export class Blip2ForConditionalGeneration extends Pretrained {
   }
 }
 
-/** The same weights and the same forward, without `generate`. */
+export interface LanguageInputs {
+  readonly input_ids: Ids;
+  readonly attention_mask?: Ids;
+  /** Of T5. */
+  readonly decoder_input_ids?: Ids;
+}
+
+/** The same weights and the same forward, without `generate`, and with the parts on the way to it. */
 export class Blip2Model extends Pretrained {
   static async from_pretrained(source: Source, options?: PretrainedOptions): Promise<Blip2Model> {
     return new Blip2Model(await pretrained("Blip2Model", source, options));
@@ -121,6 +132,21 @@ export class Blip2Model extends Pretrained {
 
   forward(inputs: ConditionalInputs, options: CallOptions = {}): Promise<Output<"logits">> {
     return this.run(inputs, ["logits"], options);
+  }
+
+  /** The vision tower's output. */
+  get_image_features(inputs: VisionInputs, options: CallOptions = {}): Promise<Output<"last_hidden_state" | "pooler_output">> {
+    return this.call("get_image_features", inputs, ["last_hidden_state", "pooler_output"], options);
+  }
+
+  /** The Q-Former's output for its own queries. */
+  get_qformer_features(inputs: VisionInputs, options: CallOptions = {}): Promise<Output<"last_hidden_state" | "pooler_output">> {
+    return this.call("get_qformer_features", inputs, ["last_hidden_state", "pooler_output"], options);
+  }
+
+  /** The language model's output for text alone. */
+  get_text_features(inputs: LanguageInputs, options: CallOptions = {}): Promise<Output<"logits">> {
+    return this.call("get_text_features", inputs, ["logits"], options);
   }
 }
 

@@ -48,6 +48,7 @@ export {
   type GenerateOutput,
   type Ids,
   type ImageTextRetrievalInputs,
+  type LanguageInputs,
   type Output,
   type PretrainedOptions,
   type ProcessorImages,

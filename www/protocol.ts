@@ -17,8 +17,8 @@ export interface Calls {
   similarities: { params: SimilarityParams; result: FloatTensor };
   /** The probability of each text to be of the image. */
   matches: { params: MatchParams; result: Float32Array };
-  /** `forward` of the model's own class, under HF's names. */
-  forward: { params: ForwardParams; result: Readonly<Record<string, unknown>> };
+  /** A method of the model's own class, under HF's names. */
+  call: { params: CallParams; result: Readonly<Record<string, unknown>> };
   generateIds: { params: GenerateIdsParams; result: GeneratedIds };
   /** HF's `Blip2Processor.__call__`. */
   process: { params: ProcessParams; result: Processed };
@@ -134,7 +134,8 @@ export interface MatchParams {
   readonly image: number;
   readonly texts: readonly string[];
 }
-export interface ForwardParams {
+export interface CallParams {
+  readonly method: string;
   readonly model: number;
   readonly inputs: Readonly<Record<string, unknown>>;
 }

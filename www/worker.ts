@@ -117,9 +117,9 @@ const handlers: Handlers = {
     const engine = await started;
     return inTurn(() => job.under(engine, flag => held(models, model).matches(image, [...texts], flag)));
   },
-  async forward({ model, inputs }, job) {
+  async call({ model, method, inputs }, job) {
     const engine = await started;
-    return inTurn(() => job.under(engine, flag => held(models, model).forward(inputs, flag)));
+    return inTurn(() => job.under(engine, flag => held(models, model).call(method, inputs, flag)));
   },
   async generateIds({ model, inputs, options }, job) {
     const engine = await started;
@@ -274,7 +274,7 @@ function receive(request: Request): void {
     case "rank":
     case "similarities":
     case "matches":
-    case "forward":
+    case "call":
     case "generateIds":
     case "process":
     case "decode":

@@ -230,13 +230,18 @@ impl Model {
         })
     }
 
-    /// HF `forward` of this class: tensors and rows of ids under HF's names, and so its output.
+    /// A method of HF's class by its name, `forward` or one of `Blip2Model`'s: tensors and rows of ids under HF's names, and so its output.
     /// Errors: option-unsupported, input-invalid, device-lost, kernel; aborted.
     #[wasm_bindgen(unchecked_return_type = "Promise<Record<string, number | Tensor | Tensor[]>>")]
-    pub fn forward(&self, #[wasm_bindgen(unchecked_param_type = "Record<string, unknown>")] inputs: JsValue, flag: &StopFlag) -> Promise {
+    pub fn call(
+        &self,
+        method: String,
+        #[wasm_bindgen(unchecked_param_type = "Record<string, unknown>")] inputs: JsValue,
+        flag: &StopFlag,
+    ) -> Promise {
         let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
-            let outputs = flag.guard(inner.model.forward(&inner.shared.device, tensors::arguments(&inputs)?)).await?;
+            let outputs = flag.guard(inner.model.call(&inner.shared.device, &method, tensors::arguments(&inputs)?)).await?;
             Ok(tensors::outputs_to_js(&outputs))
         })
     }

@@ -109,10 +109,14 @@ impl Blip2Model {
         Ok(ImageOutput { vision, qformer, language_projection })
     }
 
-    /// HF `Blip2ForConditionalGeneration.get_image_features`: [B, Q, width of the language model].
-    pub async fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
-        let options = ImageOptions { interpolate_pos_encoding, ..ImageOptions::default() };
-        Ok(self.image(pixel_values, options).await?.language_projection)
+    /// HF `Blip2Model.get_image_features`: what the vision tower makes of pixel_values [B, 3, H, W]. Errors: input-invalid, kernel.
+    pub async fn get_image_features(&self, pixel_values: &Tensor<4>, options: VisionOptions) -> Result<VisionOutput> {
+        self.vision_model.forward(pixel_values, options).await
+    }
+
+    /// HF `Blip2Model.get_qformer_features`: what the queries make of pixel_values [B, 3, H, W]. Errors: input-invalid, kernel.
+    pub async fn get_qformer_features(&self, pixel_values: &Tensor<4>, options: ImageOptions) -> Result<QFormerOutput> {
+        Ok(self.image(pixel_values, options).await?.qformer)
     }
 
     /// Embeds input_ids [B, S] and puts image features [images, Q, width] where they hold `image_token_index`, in order.

@@ -36,7 +36,7 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
         outcomes.push(outcome);
     };
     for quant in [Quant::F32, Quant::F16, Quant::Q8, Quant::Q4] {
-        for dims in [(1, 32, 4), (1, 95, 65), (3, 40, 7), (6, 160, 129), (33, 31, 18)] {
+        for dims in [(1, 32, 4), (1, 95, 65), (3, 40, 7), (6, 160, 129), (11, 33, 5), (33, 31, 18)] {
             done(format!("linear {quant} {dims:?}"), check_linear(device, quant, dims).await, on_outcome);
         }
         done(format!("embedding {quant}"), check_embedding(device, quant).await, on_outcome);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 static DISPATCHES: AtomicU64 = AtomicU64::new(0);
 static READBACKS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
+static WEIGHTS: AtomicU64 = AtomicU64::new(0);
 
 /// What our kernels have launched since the program started. Burn's own operations are not in it.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
@@ -13,11 +14,13 @@ pub struct Counts {
     pub readbacks: u64,
     /// The sum of the ranges that were bound: an upper bound of the memory traffic.
     pub bytes: u64,
+    /// Bytes of packed weights that products have read: a matrix as often as its kernel goes over it.
+    pub weights: u64,
 }
 
 pub fn counts() -> Counts {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Counts { dispatches: load(&DISPATCHES), readbacks: load(&READBACKS), bytes: load(&BYTES) }
+    Counts { dispatches: load(&DISPATCHES), readbacks: load(&READBACKS), bytes: load(&BYTES), weights: load(&WEIGHTS) }
 }
 
 pub(crate) fn count_readback() {
@@ -62,11 +65,12 @@ mod gpu {
         absent: Vec<&'static str>,
         info: Vec<u32>,
         workgroup: u32,
+        weight_bytes: usize,
     }
 
     impl Kernel {
         pub fn new(name: &'static str, source: &'static str) -> Self {
-            Self { name, source, constants: vec![], buffers: vec![], absent: vec![], info: vec![], workgroup: 64 }
+            Self { name, source, constants: vec![], buffers: vec![], absent: vec![], info: vec![], workgroup: 64, weight_bytes: 0 }
         }
 
         /// `const NAME: u32` in the WGSL; another value is another pipeline.
@@ -78,6 +82,12 @@ mod gpu {
         pub fn buffer(mut self, name: &'static str, kind: Type, tensor: &CubeTensor) -> Self {
             self.buffers.push((name, kind, tensor.clone()));
             self
+        }
+
+        /// Packed weights, and how often the kernel goes over all of them.
+        pub fn weights(mut self, name: &'static str, words: &CubeTensor, passes: usize) -> Self {
+            self.weight_bytes += words.meta.shape().num_elements() * size_of::<u32>() * passes;
+            self.buffer(name, Type::U32, words)
         }
 
         /// A buffer that this variant does without: its name stays valid in the WGSL's dead branches.
@@ -110,6 +120,7 @@ mod gpu {
             let bytes: usize = self.buffers.iter().map(|(_, _, tensor)| tensor.meta.shape().num_elements() * 4).sum();
             super::DISPATCHES.fetch_add(1, Ordering::Relaxed);
             super::BYTES.fetch_add(bytes as u64, Ordering::Relaxed);
+            super::WEIGHTS.fetch_add(self.weight_bytes as u64, Ordering::Relaxed);
 
             let bindings = self.buffers.iter().map(|(_, _, tensor)| tensor.handle.clone().binding()).collect();
             let mut info = self.info.clone();

@@ -3,7 +3,8 @@
 //! One launch a chunk of W.
 //!
 //! On the GPU a thread makes 4 x 4 outputs where there are many rows; with few rows (a decode step) a workgroup shares the
-//! columns of one output. Software adapters take the first variant always: a barrier costs them microseconds.
+//! columns of one output. Up to 8 rows (beams) read each weight once. Software adapters take threads always: a barrier costs
+//! them microseconds.
 
 use burn_tensor::Tensor;
 
@@ -65,11 +66,22 @@ pub(crate) mod gpu {
     }
 
     impl Variant {
-        pub(crate) const ALL: [Self; 4] =
-            [Self::Tile { rows: 1 }, Self::Tile { rows: 4 }, Self::Workgroup { rows: 1 }, Self::Workgroup { rows: 4 }];
+        pub(crate) const ALL: [Self; 6] = [
+            Self::Tile { rows: 1 },
+            Self::Tile { rows: 4 },
+            Self::Tile { rows: 8 },
+            Self::Workgroup { rows: 1 },
+            Self::Workgroup { rows: 4 },
+            Self::Workgroup { rows: 8 },
+        ];
 
         pub(crate) fn choose(rows: usize) -> Self {
-            let tile = if rows == 1 { 1 } else { 4 };
+            let tile = match rows {
+                1 => 1,
+                // Beams, several to a prompt: in a multiple of 8 they read weights least.
+                5..=64 => 8,
+                _ => 4,
+            };
             match rows {
                 1..=8 if !software_adapter() => Self::Workgroup { rows: tile },
                 _ => Self::Tile { rows: tile },
@@ -102,7 +114,7 @@ pub(crate) mod gpu {
                 .constant("RESIDUAL", epilogue.residual.is_some().into())
                 .constant("GATE", epilogue.gate.is_some().into())
                 .buffer("x", Type::F32, &x)
-                .buffer("words", Type::U32, &ints(&chunk.words)?)
+                .weights("words", &ints(&chunk.words)?, m.div_ceil(rows))
                 .buffer("y", Type::F32, &y);
             kernel = match &bias {
                 Some(bias) => kernel.buffer("bias", Type::F32, bias),

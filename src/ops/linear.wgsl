@@ -52,7 +52,17 @@ fn store(row: u32, out: u32, first: u32, n: u32, value: f32) {
     y[row * n + column] = v;
 }
 
-var<workgroup> partial: array<vec4<f32>, 64>;
+// Four products of one vector of x with four rows of W.
+fn dots(v: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>) -> vec4<f32> {
+    return vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+}
+
+// Rows from `row` on, repeated past the last one.
+fn rows_from(row: u32, m: u32) -> vec4<u32> {
+    return min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(m - 1u));
+}
+
+var<workgroup> partial: array<vec4<f32>, 128>;
 
 @compute @workgroup_size(64, 1, 1)
 fn main(
@@ -74,26 +84,33 @@ fn main(
         let row = (tile / tiles) * ROWS;
         if (row >= m) { return; }
         // Rows and outputs past the edge repeat the last one and are not stored.
-        let o = min(vec4<u32>(out) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(rows - 1u));
-        let r = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(m - 1u));
+        let o = rows_from(out, rows);
+        let r = rows_from(row, m);
+        let s = rows_from(row + 4u, m);
         var a0 = vec4<f32>(0.0);
         var a1 = vec4<f32>(0.0);
         var a2 = vec4<f32>(0.0);
         var a3 = vec4<f32>(0.0);
+        var a4 = vec4<f32>(0.0);
+        var a5 = vec4<f32>(0.0);
+        var a6 = vec4<f32>(0.0);
+        var a7 = vec4<f32>(0.0);
         for (var c = 0u; c < k; c += 4u) {
             let w0 = weights4(o.x, c, k, row_words);
             let w1 = weights4(o.y, c, k, row_words);
             let w2 = weights4(o.z, c, k, row_words);
             let w3 = weights4(o.w, c, k, row_words);
-            var v = x4(r.x, c, k);
-            a0 += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+            a0 += dots(x4(r.x, c, k), w0, w1, w2, w3);
             if (ROWS > 1u) {
-                v = x4(r.y, c, k);
-                a1 += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
-                v = x4(r.z, c, k);
-                a2 += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
-                v = x4(r.w, c, k);
-                a3 += vec4<f32>(dot(v, w0), dot(v, w1), dot(v, w2), dot(v, w3));
+                a1 += dots(x4(r.y, c, k), w0, w1, w2, w3);
+                a2 += dots(x4(r.z, c, k), w0, w1, w2, w3);
+                a3 += dots(x4(r.w, c, k), w0, w1, w2, w3);
+            }
+            if (ROWS > 4u) {
+                a4 += dots(x4(s.x, c, k), w0, w1, w2, w3);
+                a5 += dots(x4(s.y, c, k), w0, w1, w2, w3);
+                a6 += dots(x4(s.z, c, k), w0, w1, w2, w3);
+                a7 += dots(x4(s.w, c, k), w0, w1, w2, w3);
             }
         }
         for (var i = 0u; i < 4u; i++) {
@@ -104,32 +121,50 @@ fn main(
                     if (row + 2u < m) { store(row + 2u, out + i, first, n, a2[i]); }
                     if (row + 3u < m) { store(row + 3u, out + i, first, n, a3[i]); }
                 }
+                if (ROWS > 4u) {
+                    if (row + 4u < m) { store(row + 4u, out + i, first, n, a4[i]); }
+                    if (row + 5u < m) { store(row + 5u, out + i, first, n, a5[i]); }
+                    if (row + 6u < m) { store(row + 6u, out + i, first, n, a6[i]); }
+                    if (row + 7u < m) { store(row + 7u, out + i, first, n, a7[i]); }
+                }
             }
         }
     } else {
         let out = index % rows;
         let row = (index / rows) * ROWS;
-        let r = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(m - 1u));
-        var sum = vec4<f32>(0.0);
+        let r = rows_from(row, m);
+        let s = rows_from(row + 4u, m);
+        var low = vec4<f32>(0.0);
+        var high = vec4<f32>(0.0);
         if (index < workgroup_count()) {
             for (var c = lane * 4u; c < k; c += WORKGROUP * 4u) {
                 let w = weights4(out, c, k, row_words);
-                sum.x += dot(x4(r.x, c, k), w);
+                low.x += dot(x4(r.x, c, k), w);
                 if (ROWS > 1u) {
-                    sum.y += dot(x4(r.y, c, k), w);
-                    sum.z += dot(x4(r.z, c, k), w);
-                    sum.w += dot(x4(r.w, c, k), w);
+                    low.y += dot(x4(r.y, c, k), w);
+                    low.z += dot(x4(r.z, c, k), w);
+                    low.w += dot(x4(r.w, c, k), w);
+                }
+                if (ROWS > 4u) {
+                    high.x += dot(x4(s.x, c, k), w);
+                    high.y += dot(x4(s.y, c, k), w);
+                    high.z += dot(x4(s.z, c, k), w);
+                    high.w += dot(x4(s.w, c, k), w);
                 }
             }
         }
-        partial[lane] = sum;
+        partial[lane] = low;
+        partial[lane + WORKGROUP] = high;
         workgroupBarrier();
         for (var half = WORKGROUP / 2u; half > 0u; half /= 2u) {
-            if (lane < half) { partial[lane] += partial[lane + half]; }
+            if (lane < half) {
+                partial[lane] += partial[lane + half];
+                partial[lane + WORKGROUP] += partial[lane + half + WORKGROUP];
+            }
             workgroupBarrier();
         }
         if (index < workgroup_count() && lane < ROWS && row + lane < m) {
-            store(row + lane, out, first, n, partial[0][lane]);
+            store(row + lane, out, first, n, partial[(lane / 4u) * WORKGROUP][lane % 4u]);
         }
     }
 }

@@ -21,6 +21,14 @@ const T5_LABELS: [&str; 2] = ["a red dog on the beach", "two cats"];
 const T5_DECODER_IDS: [[i64; 4]; 2] = [[0, 5, 9, 11], [0, 7, 3, 20]];
 const TEXT_FEATURES_DECODER_IDS: [u32; 3] = [0, 5, 9];
 
+/// Draws that have no counterpart in HF, whose random numbers are its own: the same seed has to draw the same ids on every
+/// target, which whoever runs several of them compares by the details of these cases.
+const SAMPLES: [(&str, &str); 3] = [
+    ("top_k", r#"{"do_sample": true, "temperature": 0.9, "top_k": 20, "max_new_tokens": 12}"#),
+    ("top_p", r#"{"do_sample": true, "top_p": 0.9, "top_k": 0, "max_new_tokens": 12, "num_return_sequences": 2}"#),
+    ("beams", r#"{"do_sample": true, "num_beams": 3, "max_new_tokens": 8}"#),
+];
+
 type Tensors = BTreeMap<String, Tensor>;
 type Observed = BTreeMap<String, Values>;
 
@@ -57,6 +65,9 @@ pub(super) async fn run(
         let name = case["name"].as_str().unwrap_or_default();
         let reference = reference.map(|reference| &reference.model);
         report.push(format!("generate.{name}"), fixture.generate(name, case, model, reference).await);
+    }
+    for (name, kwargs) in SAMPLES {
+        report.push(format!("sample.{name}"), fixture.sample(name, kwargs, model).await);
     }
     Ok(())
 }
@@ -310,6 +321,23 @@ impl Fixture<'_> {
         let expected: Option<Vec<f32>> =
             serde_json::from_value(case["sequences_scores"].clone()).map_err(|error| Error::input(name, error))?;
         scores(name, &found, expected.as_deref())
+    }
+
+    /// The ids that one seed draws, twice the same; another seed draws others.
+    async fn sample(&self, name: &str, kwargs: &str, model: &Blip2) -> Result<String> {
+        let kwargs: GenerationConfig = serde_json::from_str(kwargs).map_err(|error| Error::input("kwargs", error))?;
+        let features = model.captioner.get_image_features(&self.pixels("pixel_values")?, false).await?;
+        let mut draws = vec![];
+        for seed in [7, 7, 8, 9, 10] {
+            let config = GenerationConfig { seed: Some(seed), ..kwargs.clone() };
+            let mut go_on = |_: &[u32]| ControlFlow::Continue(());
+            draws.push(model.captioner.generate(&features, GenerateInputs::Image, &config, &mut go_on).await?.ids);
+        }
+        equal(name, &draws[1], &draws[0])?;
+        if draws[2..].iter().all(|draw| *draw == draws[0]) {
+            return Err(Error::input(name, "every seed draws the same"));
+        }
+        serde_json::to_string(&draws[0]).map_err(|error| Error::input(name, error))
     }
 
     async fn generated(&self, name: &str, case: &Value, model: &Blip2) -> Result<Generated> {

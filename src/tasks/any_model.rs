@@ -9,7 +9,8 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::{
     AttentionMask, Blip2Config, Blip2QFormerConfig, Blip2QFormerModel, Blip2TextModelWithProjection, Blip2VisionConfig, Blip2VisionModel,
-    Blip2VisionModelWithProjection, Class, Images, LanguageOptions, QFormerInputs, QFormerOutput, VisionOptions, VisionOutput,
+    Blip2VisionModelWithProjection, Class, ImageOptions, Images, LanguageOptions, QFormerInputs, QFormerOutput, TextInputs, VisionOptions,
+    VisionOutput,
 };
 use crate::ops::read_floats;
 use crate::processor::Blip2Processor;
@@ -171,6 +172,16 @@ impl AnyModel {
         }
     }
 
+    /// A method of HF's class by its name: `forward`, and of `Blip2Model` `get_image_features`, `get_qformer_features` and
+    /// `get_text_features`. Errors: option-unsupported where the class has no such method; those of `forward`.
+    pub async fn call(&self, device: &Device, method: &str, arguments: Arguments) -> Result<Outputs> {
+        match (method, self) {
+            ("forward", _) => self.forward(device, arguments).await,
+            (_, Self::Generation(model)) => feature(model, device, method, arguments).await,
+            _ => Err(Error::OptionUnsupported { option: method.into(), reason: "this class has no such method".into() }),
+        }
+    }
+
     /// HF `forward` of the class, its output's fields by name. Errors: input-invalid, kernel, device-lost.
     pub async fn forward(&self, device: &Device, arguments: Arguments) -> Result<Outputs> {
         if arguments.inputs_embeds.is_some() {
@@ -256,6 +267,40 @@ async fn generation(model: &Blip2, device: &Device, arguments: Arguments) -> Res
         fields.insert("loss", Output::Number(loss));
     }
     Ok(fields)
+}
+
+/// HF `Blip2Model`'s helpers.
+async fn feature(model: &Blip2, device: &Device, method: &str, arguments: Arguments) -> Result<Outputs> {
+    let model = &model.captioner.model;
+    match method {
+        "get_image_features" => {
+            let options = vision_options(&arguments);
+            let pixel_values = on_device(device, "pixel_values", arguments.pixel_values)?;
+            vision(model.get_image_features(&pixel_values, options).await?).await
+        }
+        "get_qformer_features" => {
+            let options = ImageOptions {
+                interpolate_pos_encoding: arguments.interpolate_pos_encoding,
+                output_hidden_states: arguments.output_hidden_states,
+                output_vision_attentions: false,
+                output_qformer_attentions: arguments.output_attentions,
+            };
+            let pixel_values = on_device(device, "pixel_values", arguments.pixel_values)?;
+            qformer(model.get_qformer_features(&pixel_values, options).await?).await
+        }
+        "get_text_features" => {
+            let input_ids = needed("input_ids", arguments.input_ids)?;
+            let mask = arguments.attention_mask.unwrap_or_else(|| ones(&input_ids));
+            let text = TextInputs {
+                input_ids: &input_ids,
+                attention_mask: &mask,
+                decoder_input_ids: arguments.decoder_input_ids.as_deref(),
+                options: LanguageOptions::default(),
+            };
+            tensors([("logits", model.get_text_features(device, text).await?.logits)]).await
+        }
+        _ => Err(Error::OptionUnsupported { option: method.into(), reason: "Blip2Model has no such method".into() }),
+    }
 }
 
 async fn retrieval(model: &ImageTextRetrieval, device: &Device, arguments: Arguments) -> Result<Outputs> {

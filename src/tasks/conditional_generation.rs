@@ -7,7 +7,7 @@ use burn_tensor::Tensor;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::{self, Generated, GenerationConfig, Inputs, StopRule};
-use crate::models::{Blip2Config, Blip2Model, LanguageOptions, LanguageOutput, Prompt, TextInputs};
+use crate::models::{Blip2Config, Blip2Model, ImageOptions, LanguageOptions, LanguageOutput, Prompt, TextInputs};
 use crate::ops::read_floats;
 use crate::weights::Weights;
 
@@ -56,9 +56,11 @@ impl Blip2ForConditionalGeneration {
         Ok(Self { device: device.clone(), model: Blip2Model::load(config, weights)? })
     }
 
-    /// pixel_values [B, 3, H, W] → [B, Q, width of the language model]
+    /// HF `Blip2ForConditionalGeneration.get_image_features`: pixel_values [B, 3, H, W] → [B, Q, width of the language model], what
+    /// stands for the image among the embeddings. (`Blip2Model`'s method of this name is another one.) Errors: input-invalid, kernel.
     pub async fn get_image_features(&self, pixel_values: &Tensor<4>, interpolate_pos_encoding: bool) -> Result<Tensor<3>> {
-        self.model.get_image_features(pixel_values, interpolate_pos_encoding).await
+        let options = ImageOptions { interpolate_pos_encoding, ..ImageOptions::default() };
+        Ok(self.model.image(pixel_values, options).await?.language_projection)
     }
 
     /// HF `forward`: logits of every position and, with labels, their loss. Errors: input-invalid, device-lost, kernel.
