@@ -6,6 +6,14 @@ use crate::error::{Error, Result};
 use crate::models::TokenIds;
 
 /// HF `GenerationConfig`: what is absent takes the language model's own value, or HF's default.
+///
+/// ```
+/// use blip2_web::generation::GenerationConfig;
+///
+/// let config: GenerationConfig = serde_json::from_str(r#"{"num_beams": 5, "early_stopping": "never", "length_penalty": 0.5}"#).expect("options");
+/// assert_eq!(config.num_beams, Some(5));
+/// assert!(serde_json::from_str::<GenerationConfig>(r#"{"num_beam": 5}"#).is_err());
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GenerationConfig {

@@ -13,7 +13,30 @@ use crate::models::qformer::{Blip2QFormerModel, QFormerInputs, QFormerOutput};
 use crate::models::text::{LanguageModel, LanguageOptions, LanguageOutput};
 use crate::models::vision::{Blip2VisionModel, VisionOptions, VisionOutput};
 use crate::weights::Weights;
-
+/// HF `Blip2Model`.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::models::{Blip2Config, Blip2Model, ImageOptions, LanguageOptions, TextInputs, VisionOptions, plan};
+/// use blip2_web::weights::ModelFolder;
+///
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/model")?);
+/// let json = &folder.files["config.json"];
+/// let config = Blip2Config::from_json(json)?;
+/// let model = Blip2Model::load(&config, &folder.weights(&device, plan(json)?)?)?;
+///
+/// let size = config.vision_config.image_size;
+/// let pixel_values = burn_tensor::Tensor::zeros([1, 3, size, size], &device.burn);
+/// let seen = pollster::block_on(model.get_image_features(&pixel_values, VisionOptions::default()))?;
+/// assert_eq!(seen.pooler_output.dims(), [1, config.vision_config.hidden_size]);
+/// let queries = pollster::block_on(model.get_qformer_features(&pixel_values, ImageOptions::default()))?;
+/// assert_eq!(queries.last_hidden_state.dims(), [1, config.num_query_tokens, config.qformer_config.hidden_size]);
+/// let options = LanguageOptions::default();
+/// let text = TextInputs { input_ids: &[vec![2, 9, 11]], attention_mask: &[vec![1, 1, 1]], decoder_input_ids: None, options };
+/// let logits = pollster::block_on(model.get_text_features(&device, text))?.logits;
+/// assert_eq!(logits.dims(), [1, 3, model.language_model.vocab_size()]);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 pub struct Blip2Model {
     pub config: Blip2Config,
     vision_model: Rc<Blip2VisionModel>,

@@ -82,6 +82,27 @@ pub struct QFormerOutput {
     pub cross_attentions: Vec<Tensor<4>>,
 }
 
+/// HF `Blip2QFormerModel`.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::weights::{ModelFolder, Weights};
+/// use blip2_web::models::{Blip2QFormerConfig, Blip2QFormerModel, QFormerInputs};
+///
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/model")?);
+/// let config = Blip2QFormerConfig::from_json(&folder.files["config.json"])?;
+/// let load = |weights: &Weights| Blip2QFormerModel::load(&config, &weights.at("qformer"));
+/// let model = load(&folder.weights(&device, Weights::plan(load)?)?)?;
+///
+/// // Four queries that look at ten patches.
+/// let query_embeds = burn_tensor::Tensor::ones([1, 4, config.hidden_size], &device.burn);
+/// let seen = burn_tensor::Tensor::ones([1, 10, config.encoder_hidden_size], &device.burn);
+/// let inputs = QFormerInputs { encoder_hidden_states: Some(&seen), output_attentions: true, ..QFormerInputs::new(&query_embeds) };
+/// let output = pollster::block_on(model.forward(&inputs))?;
+/// assert_eq!(output.last_hidden_state.dims(), [1, 4, config.hidden_size]);
+/// assert_eq!(output.cross_attentions[0].dims(), [1, config.num_attention_heads, 4, 10]);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Blip2QFormerModel {
     layernorm: LayerNorm,

@@ -23,6 +23,23 @@ use crate::weights::Weights;
 const SHORTEST: f32 = 1e-12;
 
 /// HF `Blip2VisionModelWithProjection`.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::weights::{ModelFolder, Weights};
+/// use blip2_web::models::{Blip2Config, Blip2VisionModelWithProjection};
+///
+/// // From a part of the retrieval model's folder.
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/retrieval")?);
+/// let config = Blip2Config::from_json(&folder.files["config.json"])?;
+/// let load = |weights: &Weights| Blip2VisionModelWithProjection::load(&config, weights);
+/// let model = load(&folder.weights(&device, Weights::plan(load)?)?)?;
+///
+/// let size = config.vision_config.image_size;
+/// let output = pollster::block_on(model.forward(&burn_tensor::Tensor::zeros([1, 3, size, size], &device.burn)))?;
+/// assert_eq!(output.image_embeds.dims(), [1, config.num_query_tokens, config.image_text_hidden_size]);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Blip2VisionModelWithProjection {
     pub vision_model: Rc<Blip2VisionModel>,
@@ -85,6 +102,24 @@ impl Blip2VisionModelWithProjection {
 }
 
 /// HF `Blip2TextModelWithProjection`. Its files hold `query_tokens` too, which text has no use for.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::weights::{ModelFolder, Weights};
+/// use blip2_web::models::{Blip2Config, Blip2TextModelWithProjection};
+/// use blip2_web::processor::{Blip2Processor, Padding, TextOptions};
+///
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/retrieval")?);
+/// let config = Blip2Config::from_json(&folder.files["config.json"])?;
+/// let load = |weights: &Weights| Blip2TextModelWithProjection::load(&config, weights);
+/// let model = load(&folder.weights(&device, Weights::plan(load)?)?)?;
+///
+/// let options = TextOptions { padding: Padding::Longest, ..TextOptions::default() };
+/// let text = Blip2Processor::from_files(&folder.files)?.text(&["a bee", "a red bicycle on a beach"], false, &options)?;
+/// let output = pollster::block_on(model.forward(&text.input_ids, &text.attention_mask, None))?;
+/// assert_eq!(output.text_embeds.dims(), [2, text.input_ids[0].len(), config.image_text_hidden_size]);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Blip2TextModelWithProjection {
     embeddings: Blip2TextEmbeddings,
@@ -169,6 +204,28 @@ pub struct ImageTextMatchingOutput {
 }
 
 /// HF `Blip2ForImageTextRetrieval`. Its two halves are the models with projection of the same checkpoint, and share the Q-Former.
+///
+/// `tasks::ImageTextRetrieval` is this with its processor, for pictures and texts.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::models::{Blip2Config, Blip2ForImageTextRetrieval, Images, plan};
+/// use blip2_web::weights::ModelFolder;
+///
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/retrieval")?);
+/// let json = &folder.files["config.json"];
+/// let config = Blip2Config::from_json(json)?;
+/// let model = Blip2ForImageTextRetrieval::load(&config, &folder.weights(&device, plan(json)?)?)?;
+///
+/// let size = config.vision_config.image_size;
+/// let pixel_values = burn_tensor::Tensor::zeros([2, 3, size, size], &device.burn);
+/// let (ids, mask) = (vec![vec![2, 9, 11]; 2], vec![vec![1, 1, 1]; 2]);
+/// for (itm, shape) in [(false, [2, 2]), (true, [2, 2])] {
+///     let output = pollster::block_on(model.forward(Images::PixelValues(&pixel_values), &ids, &mask, itm))?;
+///     assert_eq!(output.logits_per_image.dims(), shape);
+/// }
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Blip2ForImageTextRetrieval {
     pub config: Blip2Config,

@@ -30,6 +30,27 @@ pub struct VisionOptions {
     pub output_attentions: bool,
 }
 
+/// HF `Blip2VisionModel`.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::weights::{ModelFolder, Weights};
+/// use blip2_web::models::{Blip2VisionConfig, Blip2VisionModel, VisionOptions};
+///
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/model")?);
+/// let config = Blip2VisionConfig::from_json(&folder.files["config.json"])?;
+/// let load = |weights: &Weights| Blip2VisionModel::load(&config, &weights.at("vision_model"));
+/// let model = load(&folder.weights(&device, Weights::plan(load)?)?)?;
+///
+/// let size = config.image_size;
+/// let pixel_values = burn_tensor::Tensor::zeros([2, 3, size, size], &device.burn);
+/// let options = VisionOptions { output_hidden_states: true, ..VisionOptions::default() };
+/// let output = pollster::block_on(model.forward(&pixel_values, options))?;
+/// let patches = (size / config.patch_size).pow(2);
+/// assert_eq!(output.last_hidden_state.dims(), [2, 1 + patches, config.hidden_size]);
+/// assert_eq!(output.hidden_states.len(), config.num_hidden_layers + 1);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct Blip2VisionModel {
     embeddings: VisionEmbeddings,

@@ -7,7 +7,24 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::processor::image_processor::BlipImageProcessor;
 use crate::processor::tokenizer::{Encoded, Padding, PaddingSide, Tokenizer};
-
+/// HF `Blip2Processor`.
+///
+/// ```
+/// use blip2_web::processor::{Blip2Processor, Padding, PaddingSide, TextOptions, decode};
+/// use blip2_web::weights::ModelFolder;
+///
+/// let processor = Blip2Processor::from_files(&ModelFolder::open("demo/model")?.files)?;
+/// let picture = decode(&std::fs::read("demo/samples/01-bee.png").expect("a file"))?;
+/// let pixel_values = processor.image_processor.preprocess(&[&picture])?;
+/// assert_eq!(pixel_values.shape, [1, 3, 128, 128]);
+///
+/// let options = TextOptions { padding: Padding::Longest, padding_side: Some(PaddingSide::Left), ..TextOptions::default() };
+/// let text = processor.text(&["Question: What is this? Answer:", "a bee"], true, &options)?;
+/// assert_eq!(text.input_ids[0].len(), text.input_ids[1].len());
+/// assert_eq!(text.input_ids[1][0], processor.image_token_id());
+/// assert_eq!(processor.batch_decode(&text.input_ids, true)?[1], "a bee");
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 pub struct Blip2Processor {
     pub image_processor: BlipImageProcessor,
     pub tokenizer: Tokenizer,

@@ -16,7 +16,40 @@ use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Toke
 use crate::tasks::any_model::on_device;
 use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs, Plain};
 use crate::weights::Weights;
+#[cfg(not(target_family = "wasm"))]
+use crate::{
+    models::{Class, plan_class},
+    weights::ModelFolder,
+};
 
+/// A captioning model with its processor: what a program usually wants.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use blip2_web::device::Device;
+/// use blip2_web::generation::GenerationConfig;
+/// use blip2_web::processor::load_image;
+/// use blip2_web::tasks::Blip2;
+///
+/// let blip2 = Blip2::from_pretrained(&Device::cpu(), "demo/model")?;
+/// let picture = load_image(&std::fs::read("demo/samples/01-bee.png").expect("a file"))?;
+/// let image = pollster::block_on(blip2.encode(&picture))?;
+///
+/// let mut streamed = String::new();
+/// let mut on_piece = |piece: &str| {
+///     streamed.push_str(piece);
+///     ControlFlow::Continue(())
+/// };
+/// let caption = pollster::block_on(blip2.generate(&image, None, &GenerationConfig::default(), &mut on_piece))?;
+/// assert_eq!(caption.text, streamed.trim());
+///
+/// let five_beams = GenerationConfig { num_beams: Some(5), num_return_sequences: Some(3), ..GenerationConfig::default() };
+/// let asked = Some("Question: What is this? Answer:");
+/// let answer = pollster::block_on(blip2.generate(&image, asked, &five_beams, &mut |_| ControlFlow::Continue(())))?;
+/// assert_eq!(answer.candidates.len(), 3);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 pub struct Blip2 {
     pub processor: Blip2Processor,
     pub captioner: Blip2ForConditionalGeneration,
@@ -82,6 +115,15 @@ pub struct Candidate {
 }
 
 impl Blip2 {
+    /// From a model folder on disk. Errors: file, size-mismatch, checksum-mismatch, and those of `load`.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn from_pretrained(device: &Device, folder: impl AsRef<std::path::Path>) -> Result<Self> {
+        let folder = ModelFolder::open(folder)?;
+        let config = folder.files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
+        let weights = folder.weights(device, plan_class(Class::Blip2ForConditionalGeneration, config)?)?;
+        Self::load(device, &folder.files, &weights)
+    }
+
     /// `files` are config.json, tokenizer.json and the others of a model folder, by name.
     /// Errors: config-invalid, tokenizer-invalid, model-unsupported, weight-missing, weight-shape.
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {

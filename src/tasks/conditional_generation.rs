@@ -10,7 +10,42 @@ use crate::generation::{self, Generated, GenerationConfig, Inputs, StopRule};
 use crate::models::{Blip2Config, Blip2Model, ImageOptions, LanguageOptions, LanguageOutput, Prompt, TextInputs};
 use crate::ops::read_floats;
 use crate::weights::Weights;
-
+/// HF `Blip2ForConditionalGeneration`: ids in, ids out. `tasks::Blip2` is this with its processor, for pictures and texts.
+///
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use blip2_web::device::Device;
+/// use blip2_web::generation::GenerationConfig;
+/// use blip2_web::models::{Blip2Config, LanguageOptions, plan};
+/// use blip2_web::tasks::{Blip2ForConditionalGeneration, ForwardInputs, GenerateInputs};
+/// use blip2_web::weights::ModelFolder;
+///
+/// let (device, folder) = (Device::cpu(), ModelFolder::open("demo/model")?);
+/// let json = &folder.files["config.json"];
+/// let config = Blip2Config::from_json(json)?;
+/// let model = Blip2ForConditionalGeneration::load(&device, &config, &folder.weights(&device, plan(json)?)?)?;
+///
+/// let size = config.vision_config.image_size;
+/// let pixel_values = burn_tensor::Tensor::zeros([2, 3, size, size], &device.burn);
+/// let features = pollster::block_on(model.get_image_features(&pixel_values, false))?;
+/// let three = GenerationConfig { max_new_tokens: Some(3), ..GenerationConfig::default() };
+/// let mut go_on = |_: &[u32]| ControlFlow::Continue(());
+/// let generated = pollster::block_on(model.generate(&features, GenerateInputs::Image, &three, &mut go_on))?;
+/// assert_eq!(generated.ids.len(), 2);
+///
+/// // How likely are they? Labels make the loss.
+/// let labels: Vec<Vec<i64>> = generated.ids.iter().map(|row| row.iter().map(|id| i64::from(*id)).collect()).collect();
+/// let inputs = ForwardInputs {
+///     input_ids: &generated.ids,
+///     attention_mask: None,
+///     decoder_input_ids: None,
+///     labels: Some(&labels),
+///     options: LanguageOptions::default(),
+/// };
+/// assert!(pollster::block_on(model.forward(&features, inputs))?.loss.is_some_and(f32::is_finite));
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 pub struct Blip2ForConditionalGeneration {
     pub device: Device,
     pub model: Blip2Model,

@@ -13,12 +13,36 @@ use crate::pace;
 use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, TextOptions};
 use crate::tasks::hidden_states::{Budget, HiddenStates};
 use crate::weights::Weights;
+#[cfg(not(target_family = "wasm"))]
+use crate::{
+    models::{Class, plan_class},
+    weights::ModelFolder,
+};
 
 /// Texts that go through the Q-Former together: few enough that what is between its layers stays small.
 const TEXTS_AT_ONCE: usize = 32;
 /// Pairs of image and text that do; the image of each is beside it.
 const PAIRS_AT_ONCE: usize = 8;
 
+/// Pictures by how well they fit a text, and texts by how well they fit a picture: HF `Blip2ForImageTextRetrieval` with its processor.
+///
+/// ```
+/// use blip2_web::device::Device;
+/// use blip2_web::processor::load_image;
+/// use blip2_web::tasks::ImageTextRetrieval;
+///
+/// let model = ImageTextRetrieval::from_pretrained(&Device::cpu(), "demo/retrieval")?;
+/// let mut images = vec![];
+/// for name in ["01-bee.png", "02-bicycle.png", "04-moon.png"] {
+///     let picture = load_image(&std::fs::read(format!("demo/samples/{name}")).expect("a file"))?;
+///     images.push(pollster::block_on(model.encode(&picture))?);
+/// }
+/// // All by cosine (ITC), the best one looked at again together with the text (ITM).
+/// let ranked = pollster::block_on(model.rank(&images.iter().collect::<Vec<_>>(), "a bicycle", 1))?;
+/// assert_eq!(ranked[0].index, 1);
+/// assert!(ranked[0].itc > ranked[1].itc && ranked[0].itm.is_some() && ranked[1].itm.is_none());
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 pub struct ImageTextRetrieval {
     pub device: Device,
     pub processor: Blip2Processor,
@@ -67,6 +91,15 @@ pub struct Ranked {
 }
 
 impl ImageTextRetrieval {
+    /// From a model folder on disk. Errors: file, size-mismatch, checksum-mismatch, and those of `load`.
+    #[cfg(not(target_family = "wasm"))]
+    pub fn from_pretrained(device: &Device, folder: impl AsRef<std::path::Path>) -> Result<Self> {
+        let folder = ModelFolder::open(folder)?;
+        let config = folder.files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
+        let weights = folder.weights(device, plan_class(Class::Blip2ForImageTextRetrieval, config)?)?;
+        Self::load(device, &folder.files, &weights)
+    }
+
     /// `files` are config.json, tokenizer.json and the others of a model folder, by name.
     /// Errors: config-invalid, tokenizer-invalid, weight-missing, weight-shape.
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {

@@ -1,5 +1,7 @@
 //! What a converted model is and how its weights get to the device.
 
+#[cfg(not(target_family = "wasm"))]
+mod folder;
 pub mod index;
 mod load;
 pub mod quant;
@@ -7,6 +9,8 @@ pub mod quant;
 pub mod safetensors;
 pub mod shard;
 
+#[cfg(not(target_family = "wasm"))]
+pub use folder::ModelFolder;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use load::rows_and_columns;
 pub use load::{Chunk, Matrix, Part, Plan, Request, Role, Weights};

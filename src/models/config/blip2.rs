@@ -8,6 +8,20 @@ use crate::models::config::{
 };
 
 /// HF `Blip2Config`.
+///
+/// ```
+/// use blip2_web::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig};
+///
+/// // What a file leaves out takes the default of HF's class.
+/// let config = Blip2Config::from_json(br#"{"model_type": "blip-2", "num_query_tokens": 16}"#)?;
+/// assert_eq!((config.num_query_tokens, config.vision_config.num_hidden_layers), (16, 39));
+/// assert_eq!(Blip2Config::from_json(&config.to_json()?)?, config);
+///
+/// let vision = Blip2VisionConfig { hidden_size: 64, num_attention_heads: 4, ..Blip2VisionConfig::default() };
+/// let config = Blip2Config::from_vision_qformer_text_configs(vision, Blip2QFormerConfig::default(), None)?;
+/// assert_eq!(config.qformer_config.encoder_hidden_size, 64);
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blip2Config {
     /// The class that was saved.

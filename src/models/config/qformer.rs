@@ -10,6 +10,14 @@ use crate::models::config::{
 use crate::ops::Activation;
 
 /// HF `Blip2QFormerConfig`.
+///
+/// ```
+/// use blip2_web::models::Blip2QFormerConfig;
+///
+/// let config = Blip2QFormerConfig::from_json(br#"{"qformer_config": {"vocab_size": 30523}}"#)?;
+/// assert_eq!((config.vocab_size, config.cross_attention_frequency), (30523, 2));
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Blip2QFormerConfig {

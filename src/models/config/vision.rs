@@ -8,6 +8,16 @@ use crate::models::config::{Blip2Config, FILE, bounded, expect_model_type, heads
 use crate::ops::Activation;
 
 /// HF `Blip2VisionConfig`; sizes of pictures and patches in pixels.
+///
+/// ```
+/// use blip2_web::models::Blip2VisionConfig;
+///
+/// // The nested part of a whole model's file, or a file of its own.
+/// for json in [&br#"{"vision_config": {"image_size": 364}}"#[..], br#"{"image_size": 364}"#] {
+///     assert_eq!(Blip2VisionConfig::from_json(json)?, Blip2VisionConfig { image_size: 364, ..Blip2VisionConfig::default() });
+/// }
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Blip2VisionConfig {

@@ -15,7 +15,23 @@ use crate::error::{Error, Result};
 use crate::models::config::{TextConfig, TokenIds};
 use crate::ops::{Bias, DistanceBias, Heads, Rows, attention_weights};
 use crate::weights::Weights;
-
+/// The language model of a BLIP-2: HF `OPTForCausalLM` or `T5ForConditionalGeneration`.
+///
+/// ```
+/// use blip2_web::convert::{Options, convert};
+/// use blip2_web::device::Device;
+/// use blip2_web::tasks::Blip2;
+/// use blip2_web::weights::quant::Quant;
+///
+/// let folder = std::env::temp_dir().join(format!("blip2-t5-{}", std::process::id()));
+/// convert("tests/fixtures/t5".as_ref(), &folder, &Options::new(Quant::F32), &mut ())?;
+/// let blip2 = Blip2::from_pretrained(&Device::cpu(), &folder)?;
+/// let t5 = &blip2.captioner.model.language_model;
+/// assert!(t5.is_encoder_decoder() && t5.max_position_embeddings().is_none());
+/// assert_eq!(t5.special_tokens().decoder_start, Some(0));
+/// # std::fs::remove_dir_all(&folder).expect("a folder");
+/// # Ok::<(), blip2_web::Error>(())
+/// ```
 pub enum LanguageModel {
     Opt(Box<OPTForCausalLM>),
     T5(Box<T5ForConditionalGeneration>),
