@@ -44,6 +44,7 @@ export class Connection {
     rank: new Map(),
     similarities: new Map(),
     matches: new Map(),
+    config: new Map(),
     call: new Map(),
     generateIds: new Map(),
     process: new Map(),

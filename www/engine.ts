@@ -125,11 +125,6 @@ export class Engine {
     this.current?.die(new Blip2Error("aborted", {}, { message: "the engine was disposed", hint: "", retryable: false }));
   }
 
-  /** @internal A model of this address that is loaded, as whatever class. */
-  loadedFrom(url: string): Blip2 | undefined {
-    return [...this.models].find(({ params }) => params.url === url);
-  }
-
   /** @internal The living worker, or a new one. */
   connect(): Connection {
     if (this.disposed) throw inputInvalid("engine", "it was disposed");

@@ -5,18 +5,20 @@ import {
   Blip2ForConditionalGeneration,
   Blip2ForImageTextRetrieval,
   Blip2Model,
+  Blip2Config,
   Blip2Processor,
+  Blip2QFormerConfig,
+  Blip2VisionConfig,
   Blip2QFormerModel,
   Blip2TextModelWithProjection,
   Blip2VisionModel,
   Blip2VisionModelWithProjection,
 } from "./index.js";
 import { DEAD, MODEL, RETRIEVAL, turn, turns, withWorkers } from "./fake_worker.js";
-import type { Inspection, Processed, Tensor } from "./protocol.js";
+import type { Processed, Tensor } from "./protocol.js";
 
 const SOURCE = "http://localhost/models/demo";
 const ADDRESS = `${SOURCE}/`;
-const INSPECTION: Inspection = { url: ADDRESS, bytes: 1000, cached: 0, index: MODEL.index };
 const tensor = (...shape: number[]): Tensor => ({ data: new Float32Array(shape.reduce((a, b) => a * b, 1)), shape });
 const pixel_values = tensor(1, 3, 2, 2);
 const picture = (last: number) => new Blob([new Uint8Array([0x89, 0x50, 0x4e, 0x47, last])]);
@@ -120,17 +122,15 @@ test("an aborted generate rejects with the signal's reason and tells the worker"
   assert.equal(last().idOf("abort"), last().idOf("generateIds"));
 });
 
-test("a processor fetches the index alone, and then asks whichever model of its folder is there", async () => {
+test("a processor asks for its folder without weights, and hands its arguments on", async () => {
   const processed: Processed = { pixel_values, input_ids: [[7, 1]], attention_mask: [[1, 1]] };
   const { engine, last } = withWorkers({
-    inspect: () => INSPECTION,
     load: () => ({ model: 6, info: MODEL }),
     process: () => processed,
     decode: ({ rows }) => rows.map(row => row.join("-")),
   });
   const processor = await Blip2Processor.from_pretrained(SOURCE, { engine });
-  assert.deepEqual([last().count("load"), last().paramsOf("inspect")], [0, [{ url: ADDRESS }]]);
-  await Blip2ForConditionalGeneration.from_pretrained(SOURCE, { engine });
+  assert.deepEqual(last().paramsOf("load"), [{ url: ADDRESS, as: "Blip2Processor" }]);
   const options = { padding: "max_length", padding_side: "left", truncation: true, max_length: 40 } as const;
   assert.deepEqual(await processor.call({ images: [picture(1), picture(2)], text: "a", ...options }), processed);
   assert.deepEqual(await processor.call({ images: picture(3) }), processed);
@@ -160,7 +160,6 @@ test("a processor fetches the index alone, and then asks whichever model of its 
 test("what a processor gives is what generate takes, and what that gives is what it decodes", async () => {
   const processed = { pixel_values, input_ids: [[7, 1]], attention_mask: [[1, 1]] };
   const { engine, last } = withWorkers({
-    inspect: () => INSPECTION,
     process: () => processed,
     generateIds: () => ({ ids: [[7, 1, 9]], sequences_scores: null, finish: "eos" }),
     decode: ({ rows }) => rows.map(row => row.join("-")),
@@ -173,13 +172,29 @@ test("what a processor gives is what generate takes, and what that gives is what
 });
 
 test("a processor alone loads its folder once, keeps working after a death, and frees what it loaded", async () => {
-  const { engine, workers, last } = withWorkers({ inspect: () => INSPECTION, load: () => ({ model: 6, info: MODEL }), decode: () => ["a"] });
+  const { engine, workers, last } = withWorkers({ load: () => ({ model: 6, info: MODEL }), decode: () => ["a"] });
   const processor = await Blip2Processor.from_pretrained(SOURCE, { engine, integrity: "sha256-x" });
   assert.deepEqual(await Promise.all([processor.decode([1]), processor.decode([2])]), ["a", "a"]);
-  assert.deepEqual(last().paramsOf("load"), [{ url: ADDRESS, integrity: "sha256-x" }]);
+  assert.deepEqual(last().paramsOf("load"), [{ url: ADDRESS, integrity: "sha256-x", as: "Blip2Processor" }]);
   last().say(DEAD);
   assert.equal(await processor.decode([1]), "a");
   assert.equal(workers.length, 2);
   await processor.dispose();
   assert.ok(last().terminated);
+});
+
+test("a configuration is read by the engine: of a folder, of values, of parts", async () => {
+  const { engine, last } = withWorkers({ config: params => ({ ...params }) });
+  const folder = await Blip2Config.from_pretrained(SOURCE, { engine, integrity: "sha256-x" });
+  assert.deepEqual(folder.to_dict(), { kind: "folder", part: "Blip2Config", url: ADDRESS, integrity: "sha256-x" });
+  const vision = await Blip2VisionConfig.from_dict({ image_size: 364 }, { engine });
+  assert.deepEqual(last().paramsOf("config")[1], { kind: "json", part: "Blip2VisionConfig", json: '{"image_size":364}' });
+  const qformer = await Blip2QFormerConfig.from_dict({}, { engine });
+  const whole = await Blip2Config.from_vision_qformer_text_configs(vision, qformer, { model_type: "t5" }, { engine });
+  assert.deepEqual(whole.to_dict(), {
+    kind: "parts",
+    vision: vision.to_json_string(),
+    qformer: qformer.to_json_string(),
+    text: '{"model_type":"t5"}',
+  });
 });

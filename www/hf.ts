@@ -265,16 +265,14 @@ export class Blip2Processor {
     this.params = params;
   }
 
-  /**
-   * Fetches the folder's index alone. The rest is in the hands of a model: of any that the engine has loaded from the same folder when the processor is
-   * called, or else of one that the processor loads for itself.
-   */
+  /** Fetches configs and tokenizer, and nothing of the weights. */
   static async from_pretrained(
     source: Source,
     { engine = sharedEngine(), ...options }: Omit<PretrainedOptions, "onProgress"> = {},
   ): Promise<Blip2Processor> {
-    await engine.inspect(source, options);
-    return new Blip2Processor(engine, loadParams(source, options));
+    const processor = new Blip2Processor(engine, loadParams(source, options));
+    await processor.loaded();
+    return processor;
   }
 
   /** HF's `__call__`: pixel_values of the images, ids of the texts; with both, image tokens are put before each text. */
@@ -301,18 +299,17 @@ export class Blip2Processor {
     return text;
   }
 
-  /** Frees the model that it has loaded for itself, if any. */
+  /** Frees it. */
   async dispose(): Promise<void> {
     const { own } = this;
     this.own = null;
     await own?.then(blip2 => blip2.dispose()).catch(() => {});
   }
 
-  private async loaded(): Promise<Blip2> {
-    const found = this.own ?? this.engine.loadedFrom(this.params.url);
-    if (found !== undefined) return found;
+  private loaded(): Promise<Blip2> {
+    if (this.own !== null) return this.own;
     const { url, ...options } = this.params;
-    const own = this.engine.load(url, options);
+    const own = this.engine.load(url, { ...options, as: "Blip2Processor" });
     this.own = own;
     own.catch(() => {
       if (this.own === own) this.own = null;

@@ -58,6 +58,7 @@ export {
   type TextInputs,
   type VisionInputs,
 } from "./hf.js";
+export { Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, type ConfigOptions } from "./hf_config.js";
 export type { ImageInput } from "./image.js";
 export type {
   Attention,

@@ -17,6 +17,8 @@ export interface Calls {
   similarities: { params: SimilarityParams; result: FloatTensor };
   /** The probability of each text to be of the image. */
   matches: { params: MatchParams; result: Float32Array };
+  /** A configuration of a folder or of JSON, whole; or one joined of three. */
+  config: { params: ConfigParams; result: Readonly<Record<string, unknown>> };
   /** A method of the model's own class, under HF's names. */
   call: { params: CallParams; result: Readonly<Record<string, unknown>> };
   generateIds: { params: GenerateIdsParams; result: GeneratedIds };
@@ -134,6 +136,12 @@ export interface MatchParams {
   readonly image: number;
   readonly texts: readonly string[];
 }
+export type ConfigPart = "Blip2Config" | "Blip2VisionConfig" | "Blip2QFormerConfig";
+export type ConfigParams =
+  | ({ readonly kind: "folder"; readonly part: ConfigPart } & LoadParams)
+  | { readonly kind: "json"; readonly part: ConfigPart; readonly json: string }
+  /** No text is OPT with its class's defaults. */
+  | { readonly kind: "parts"; readonly vision: string; readonly qformer: string; readonly text?: string };
 export interface CallParams {
   readonly method: string;
   readonly model: number;

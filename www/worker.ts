@@ -117,6 +117,21 @@ const handlers: Handlers = {
     const engine = await started;
     return inTurn(() => job.under(engine, flag => held(models, model).matches(image, [...texts], flag)));
   },
+  async config(params, job) {
+    const { runtime, ...engine } = await started;
+    switch (params.kind) {
+      case "folder": {
+        const { kind, part, url, as, ...options } = params;
+        return job.under({ runtime, ...engine }, flag => runtime.config(part, url, undefined, options, flag));
+      }
+      case "json":
+        return job.under({ runtime, ...engine }, flag => runtime.config(params.part, undefined, params.json, undefined, flag));
+      case "parts":
+        return runtime.joinConfigs(params.vision, params.qformer, params.text);
+      default:
+        return unreachable(params);
+    }
+  },
   async call({ model, method, inputs }, job) {
     const engine = await started;
     return inTurn(() => job.under(engine, flag => held(models, model).call(method, inputs, flag)));
@@ -274,6 +289,7 @@ function receive(request: Request): void {
     case "rank":
     case "similarities":
     case "matches":
+    case "config":
     case "call":
     case "generateIds":
     case "process":

@@ -34,9 +34,10 @@ use crate::delivery::cache::Cache;
 use crate::delivery::fetch::{Access, Freshness, Retry, Size, Wanted, fetch};
 use crate::delivery::indexed_db::IndexedDb;
 use crate::delivery::storage::{AnyStorage, Memory};
-use crate::delivery::{Source, inspect};
+use crate::delivery::{Source, inspect, load_files};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
+use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig};
 use crate::ops::{checks, launch};
 use crate::parity;
 use crate::weights::index::{INDEX_FILE, Index};
@@ -131,6 +132,45 @@ impl Runtime {
         })
     }
 
+    /// A configuration with all that its file leaves out, under HF's names: of the model folder at an address, or of JSON.
+    /// part: "Blip2Config", "Blip2VisionConfig" or "Blip2QFormerConfig". Errors: those of fetching; config-invalid,
+    /// model-unsupported, input-invalid; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Record<string, unknown>>")]
+    pub fn config(
+        &self,
+        part: String,
+        url: Option<String>,
+        json: Option<String>,
+        #[wasm_bindgen(unchecked_param_type = "LoadOptions | undefined")] options: JsValue,
+        flag: &StopFlag,
+    ) -> Promise {
+        let (shared, flag) = (self.shared.clone(), flag.listen());
+        promise(async move {
+            let bytes = match (url, json) {
+                (None, Some(json)) => json.into_bytes(),
+                (Some(url), None) => {
+                    let (address, (options, _)) = (Address::parse(&url)?, options::load(&options)?);
+                    let source = Source { address: &address, network: &Browser, cache: &shared.cache };
+                    let (_, mut files) = flag.guard(load_files(&source, &options, &mut |_| {})).await?;
+                    files.remove("config.json").ok_or_else(|| Error::config("config.json", "is not in the model folder"))?
+                }
+                _ => return Err(Error::input("config", "an address or JSON is expected")),
+            };
+            config_to_js(&part, &bytes)
+        })
+    }
+
+    /// HF `Blip2Config.from_vision_qformer_text_configs` of their JSON; no text is OPT. Errors: config-invalid, model-unsupported.
+    #[wasm_bindgen(js_name = joinConfigs, unchecked_return_type = "Promise<Record<string, unknown>>")]
+    pub fn join_configs(&self, vision: String, qformer: String, text: Option<String>) -> Promise {
+        promise(async move {
+            let (vision, qformer) = (Blip2VisionConfig::from_json(vision.as_bytes())?, Blip2QFormerConfig::from_json(qformer.as_bytes())?);
+            let text = text.map(|text| TextConfig::from_json(text.as_bytes())).transpose()?;
+            let config = Blip2Config::from_vision_qformer_text_configs(vision, qformer, text)?;
+            config_to_js("Blip2Config", &config.to_json()?)
+        })
+    }
+
     /// Errors: storage-unavailable.
     #[wasm_bindgen(unchecked_return_type = "Promise<CacheReport>")]
     pub fn cache(&self) -> Promise {
@@ -215,6 +255,17 @@ async fn device() -> Result<Device> {
     return Device::webgpu().await;
     #[cfg(not(feature = "webgpu"))]
     Ok(Device::cpu())
+}
+
+fn config_to_js(part: &str, bytes: &[u8]) -> Result<JsValue> {
+    let json = match part {
+        "Blip2Config" => Blip2Config::from_json(bytes)?.to_json()?,
+        "Blip2VisionConfig" => Blip2VisionConfig::from_json(bytes)?.to_json()?,
+        "Blip2QFormerConfig" => Blip2QFormerConfig::from_json(bytes)?.to_json()?,
+        _ => return Err(Error::input("part", format!("{part} is no configuration"))),
+    };
+    let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Error::config("config.json", error))?;
+    Ok(to_js(&value))
 }
 
 /// The weights of a converted fixture, and of those of its folders that hold a checkpoint.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use super::error::{error_to_json, to_js};
+use super::options::As;
 use super::stop::StopFlag;
 use super::tensors::{self, tensor_to_js};
 use super::towers::tower_name;
@@ -18,13 +19,13 @@ use super::{Shared, call, is_webgpu, options, promise};
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
 use crate::delivery::progress::Progress;
-use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_model};
+use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_files, load_model};
 use crate::error::{Error, Result};
 use crate::generation::Generated;
 use crate::models::{self, Blip2VisionModel, Class};
 use crate::ops::read_floats;
 use crate::pace;
-use crate::processor::load_image;
+use crate::processor::{Blip2Processor, load_image};
 use crate::tasks::{Answer, AnyModel, ImageFeatures, Plain, RetrievalImage};
 use crate::weights::index::{Index, Stage};
 use crate::weights::{Weights, shard};
@@ -34,7 +35,7 @@ const UPLOAD_LIMIT: usize = 64 << 20;
 
 struct Inner {
     shared: Rc<Shared>,
-    class: Class,
+    class: &'static str,
     model: AnyModel,
     /// The vision tower is another model's.
     shares_tower: bool,
@@ -65,10 +66,15 @@ impl Model {
     pub(super) async fn load(
         shared: Rc<Shared>,
         address: Address,
-        class: Option<Class>,
+        class: As,
         options: &LoadOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Self> {
+        let class = match class {
+            As::Processor => return Self::processor(shared, &address, options, progress).await,
+            As::Class(class) => Some(class),
+            As::Saved => None,
+        };
         let mut uploads = Uploads { shared: &shared, class, files: BTreeMap::new(), begun: None, in_flight: 0 };
         let source = Source { address: &address, network: &Browser, cache: &shared.cache };
         let loaded = load_model(&source, options, progress, &mut uploads).await?;
@@ -80,8 +86,21 @@ impl Model {
         if let (Some(name), Some(tower)) = (tower_name, model.vision_model()) {
             shared.towers.remember(name, &tower);
         }
-        let url = address.as_str().into();
+        let (class, url) = (class.name(), address.as_str().into());
         Ok(Self { inner: Rc::new(Inner { shared, class, model, shares_tower, url, loaded, images: RefCell::default() }) })
+    }
+}
+
+impl Model {
+    /// Small files alone.
+    async fn processor(shared: Rc<Shared>, address: &Address, options: &LoadOptions, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let source = Source { address, network: &Browser, cache: &shared.cache };
+        let (index, files) = load_files(&source, options, progress).await?;
+        let model = AnyModel::Processor(Box::new(Blip2Processor::from_files(&files)?));
+        let bytes = files.values().map(|bytes| bytes.len() as u64).sum();
+        let loaded = Loaded { index, bytes, cached: 0, storage_error: None };
+        let (class, url, images) = (options::PROCESSOR, address.as_str().into(), RefCell::default());
+        Ok(Self { inner: Rc::new(Inner { shared, class, model, shares_tower: false, url, loaded, images }) })
     }
 }
 
@@ -151,7 +170,7 @@ impl Model {
             "device": shared.device.kind,
             "index": index_facts(&loaded.index),
             "shared": from_another,
-            "class": class.name(),
+            "class": class,
             "can": model.tasks(),
         }))
     }

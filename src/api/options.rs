@@ -44,10 +44,26 @@ struct Load {
     class: Option<String>,
 }
 
+/// What a folder is loaded as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum As {
+    /// The class that was saved.
+    Saved,
+    Class(Class),
+    /// HF `Blip2Processor`: no weights.
+    Processor,
+}
+
+pub(super) const PROCESSOR: &str = "Blip2Processor";
+
 /// Errors: option-unsupported, input-invalid, model-unsupported.
-pub(super) fn load(options: &JsValue) -> Result<(LoadOptions, Option<Class>)> {
+pub(super) fn load(options: &JsValue) -> Result<(LoadOptions, As)> {
     let Load { integrity, request, class } = read("options", options)?;
-    let class = class.map(|name| Class::from_name(&name)).transpose()?;
+    let class = match class.as_deref() {
+        None => As::Saved,
+        Some(PROCESSOR) => As::Processor,
+        Some(name) => As::Class(Class::from_name(name)?),
+    };
     Ok((LoadOptions { integrity, request }, class))
 }
 

@@ -84,30 +84,45 @@ pub async fn load_model<N: Network, S: Storage>(
     let (index, index_bytes) = fetch_index(source, options).await?;
     let planned = plan(&index);
     let keeper = Keeper::new(source, &planned, &index_bytes).await;
-    let expected = planned.iter().map(|file| Expected {
-        name: file.name.clone(),
-        bytes: file.content.bytes,
-        stage: file.stage.map(|stage| stage.to_string()),
-        cached: keeper.has(&file.content),
-    });
     let clock = || source.network.now();
-    let meter = Meter::new(source.address.as_str(), expected.collect(), &clock, progress);
+    let meter = Meter::new(source.address.as_str(), expected(&planned, &keeper), &clock, progress);
     let delivery = Delivery { source, options, keeper: &keeper, meter: &meter };
 
     let (small, shards): (Vec<_>, Vec<_>) = planned.iter().partition(|file| file.stage.is_none());
-    let mut files = BTreeMap::new();
-    delivery
-        .bring_all(&small, async |file, bytes| {
-            files.insert(file.name.clone(), bytes.to_vec());
-            Ok(())
-        })
-        .await?;
-    receiver.files(&index, files)?;
+    receiver.files(&index, delivery.bring_files(&small).await?)?;
     delivery.bring_all(&shards, async |file, bytes| receiver.shard(&index, &file.name, bytes).await).await?;
     keeper.remember(&planned, &index_bytes).await;
     meter.ready();
     let totals = meter.totals();
     Ok(Loaded { index, bytes: totals.total, cached: totals.cached, storage_error: keeper.into_error() })
+}
+
+/// Configs and tokenizer alone, by name: nothing of the weights. Errors: network, config-invalid, size-mismatch, checksum-mismatch,
+/// input-invalid.
+pub async fn load_files<N: Network, S: Storage>(
+    source: &Source<'_, N, S>,
+    options: &LoadOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(Index, BTreeMap<String, Vec<u8>>)> {
+    let (index, index_bytes) = fetch_index(source, options).await?;
+    let planned: Vec<Planned> = plan(&index).into_iter().filter(|file| file.stage.is_none()).collect();
+    let keeper = Keeper::new(source, &planned, &index_bytes).await;
+    let clock = || source.network.now();
+    let meter = Meter::new(source.address.as_str(), expected(&planned, &keeper), &clock, progress);
+    let delivery = Delivery { source, options, keeper: &keeper, meter: &meter };
+    let files = delivery.bring_files(&planned.iter().collect::<Vec<_>>()).await?;
+    meter.ready();
+    Ok((index, files))
+}
+
+fn expected<S: Storage>(planned: &[Planned], keeper: &Keeper<'_, S>) -> Vec<Expected> {
+    let file = |file: &Planned| Expected {
+        name: file.name.clone(),
+        bytes: file.content.bytes,
+        stage: file.stage.map(|stage| stage.to_string()),
+        cached: keeper.has(&file.content),
+    };
+    planned.iter().map(file).collect()
 }
 
 /// Fetches the index alone. Errors: network, config-invalid, size-mismatch, checksum-mismatch, input-invalid.
@@ -249,6 +264,17 @@ enum Step<'a> {
 
 impl<N: Network, S: Storage> Delivery<'_, N, S> {
     /// Brings files, a few at a time, hands each to `use_it` when it is whole, and keeps those that came from the network.
+    /// Small files, by name.
+    async fn bring_files(&self, files: &[&Planned]) -> Result<BTreeMap<String, Vec<u8>>> {
+        let mut found = BTreeMap::new();
+        let keep = async |file: &Planned, bytes: &[u8]| {
+            found.insert(file.name.clone(), bytes.to_vec());
+            Ok(())
+        };
+        self.bring_all(files, keep).await?;
+        Ok(found)
+    }
+
     async fn bring_all<'f>(&'f self, files: &[&'f Planned], mut use_it: impl AsyncFnMut(&Planned, &[u8]) -> Result<()>) -> Result<()> {
         let mut lanes = Lanes::new();
         let mut waiting = files.iter();

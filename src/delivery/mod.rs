@@ -19,4 +19,4 @@ pub mod storage;
 mod testing;
 
 pub use lanes::{First, race};
-pub use load::{Inspection, LoadOptions, Loaded, Receiver, Source, inspect, load_model};
+pub use load::{Inspection, LoadOptions, Loaded, Receiver, Source, inspect, load_files, load_model};

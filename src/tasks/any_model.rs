@@ -41,6 +41,8 @@ pub enum AnyModel {
     Vision(Box<Blip2VisionModelWithProjection>),
     VisionModel(Rc<Blip2VisionModel>),
     QFormerModel(Box<Blip2QFormerModel>),
+    /// No class of models: what stands before and behind one, without any weights.
+    Processor(Box<Blip2Processor>),
 }
 
 /// A tensor out of the device: `shape` and the elements in order.
@@ -132,7 +134,7 @@ impl AnyModel {
             Self::Generation(_) => &[Task::Caption, Task::Ask, Task::Chat, Task::Attention],
             Self::Retrieval(_) => &[Task::Rank, Task::Match, Task::Embed, Task::Attention],
             Self::Text(_) | Self::Vision(_) => &[Task::Embed],
-            Self::VisionModel(_) | Self::QFormerModel(_) => &[],
+            Self::VisionModel(_) | Self::QFormerModel(_) | Self::Processor(_) => &[],
         }
     }
 
@@ -157,6 +159,7 @@ impl AnyModel {
         match self {
             Self::Generation(model) => Ok(&model.processor),
             Self::Retrieval(model) => Ok(&model.processor),
+            Self::Processor(processor) => Ok(processor),
             _ => Err(wrong_class("process", "Blip2Processor")),
         }
     }
@@ -168,7 +171,7 @@ impl AnyModel {
             Self::Retrieval(model) => Some(model.model.vision.vision_model.clone()),
             Self::Vision(model) => Some(model.vision_model.clone()),
             Self::VisionModel(model) => Some(model.clone()),
-            Self::Text(_) | Self::QFormerModel(_) => None,
+            Self::Text(_) | Self::QFormerModel(_) | Self::Processor(_) => None,
         }
     }
 
@@ -206,6 +209,7 @@ impl AnyModel {
                 let pixel_values = on_device(device, "pixel_values", arguments.pixel_values)?;
                 vision(model.forward(&pixel_values, options).await?).await
             }
+            Self::Processor(_) => Err(wrong_class("forward", "model")),
             Self::QFormerModel(model) => {
                 let query_embeds = on_device(device, "query_embeds", arguments.query_embeds)?;
                 let states = arguments.encoder_hidden_states.map(|states| on_device(device, "encoder_hidden_states", Some(states)));

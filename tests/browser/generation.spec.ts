@@ -85,6 +85,15 @@ test("transformers' classes give transformers' tensors", async ({ visitor, shelf
     const image = await model.blip2.encode(picture);
     const own = await image.ask("What is this?", { max_new_tokens: 10 });
 
+    const config = await library.Blip2Config.from_pretrained("models/demo", { engine });
+    const small = await library.Blip2VisionConfig.from_dict({ hidden_size: 64, num_attention_heads: 4 }, { engine });
+    const qformer = await library.Blip2QFormerConfig.from_pretrained("models/demo", { engine });
+    const joined = await library.Blip2Config.from_vision_qformer_text_configs(small, qformer, undefined, { engine });
+    const parts = await library.Blip2Model.from_pretrained("models/demo", { engine });
+    const pooled = await parts.get_image_features({ pixel_values });
+    const queries = await parts.get_qformer_features({ pixel_values });
+    const read = await parts.get_text_features({ input_ids: [[2, 9, 11]] });
+
     const vision = await library.Blip2VisionModelWithProjection.from_pretrained("models/retrieval", { engine });
     const seen = await vision.forward({ pixel_values });
     const wrong = await library.Blip2ForImageTextRetrieval.from_pretrained("models/demo", { engine }).then(
@@ -102,18 +111,28 @@ test("transformers' classes give transformers' tensors", async ({ visitor, shelf
       ids: input_ids.length === 1 ? input_ids[0] : [],
       pixels: pixel_values.shape,
       logits: forward.logits.shape,
-      attentions: Array.isArray(forward["attentions"]) ? forward["attentions"].length : 0,
+      attentions: Object.entries(forward).find(([name]) => name === "attentions")?.[1],
       embeds: seen.image_embeds.shape,
       lengths,
       wrong,
+      config: config.to_dict(),
+      joined: joined.to_dict(),
+      features: [pooled.pooler_output.shape.length, queries.last_hidden_state.shape[1], read.logits.shape[1]],
     };
   });
   expect(found.text.startsWith(found.asked), `said ${found.text}`).toBe(true);
   expect(found.text.slice(found.asked.length).trim()).toBe(found.own);
   expect(found.pixels).toEqual([1, 3, 128, 128]);
   expect(found.logits.slice(0, 2)).toEqual([1, found.ids?.length]);
-  expect(found.attentions).toBeGreaterThan(0);
+  expect(Array.isArray(found.attentions) && found.attentions.length > 0).toBe(true);
   expect(found.embeds.slice(0, 2)).toEqual([1, found.lengths.length]);
   for (const length of found.lengths) expect(length).toBeCloseTo(1, 4);
   expect(found.wrong).toBe("weight-missing");
+  expect(found.config).toMatchObject({ model_type: "blip-2", num_query_tokens: 16, vision_config: { image_size: 128, layer_norm_eps: 1e-6 } });
+  expect(found.joined).toMatchObject({
+    vision_config: { hidden_size: 64 },
+    qformer_config: { encoder_hidden_size: 64 },
+    text_config: { model_type: "opt" },
+  });
+  expect(found.features).toEqual([2, 16, 3]);
 });

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::models::config::{
-    Blip2QFormerConfig, Blip2VisionConfig, FILE, TextConfig, bounded, expect_model_type, nested, parse, parse_object, part,
+    Blip2QFormerConfig, Blip2VisionConfig, FILE, TextConfig, bounded, expect_model_type, nested, parse, parse_object, part, pretty,
 };
 
 /// HF `Blip2Config`.
@@ -101,9 +101,7 @@ impl Blip2Config {
         if self.is_encoder_decoder() {
             file["is_encoder_decoder"] = json!(true);
         }
-        let mut json = serde_json::to_vec_pretty(&file).map_err(|error| Error::config(FILE, error))?;
-        json.push(b'\n');
-        Ok(json)
+        pretty(&file)
     }
 
     /// Derived; what the file says of it is ignored, as in HF.

@@ -92,6 +92,13 @@ fn nested<T: Serialize + Default>(config: &T, model_type: &str) -> Result<Value>
     Ok(Value::Object(fields))
 }
 
+/// JSON as `save_pretrained` sets it. Errors: config-invalid.
+fn pretty(value: &Value) -> Result<Vec<u8>> {
+    let mut json = serde_json::to_vec_pretty(value).map_err(|error| Error::config(FILE, error))?;
+    json.push(b'\n');
+    Ok(json)
+}
+
 fn fields<T: Serialize>(config: &T) -> Result<Map<String, Value>> {
     let fields = serde_json::to_value(config).and_then(serde_json::from_value);
     fields.map_err(|error| Error::config(FILE, error))

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::models::config::{
-    Blip2Config, Blip2VisionConfig, bounded, expect_model_type, heads, layers, nests_parts, parse, parse_object, part,
+    Blip2Config, Blip2VisionConfig, bounded, expect_model_type, heads, layers, nested, nests_parts, parse, parse_object, part, pretty,
 };
 use crate::ops::Activation;
 
@@ -85,6 +85,11 @@ impl Blip2QFormerConfig {
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// As `save_pretrained` writes it for this part alone, less what it says of itself. Errors: config-invalid.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        pretty(&nested(self, Self::MODEL_TYPE)?)
     }
 
     pub(super) fn validate(&self) -> Result<()> {

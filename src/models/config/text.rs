@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::error::Result;
-use crate::models::config::{OPTConfig, T5Config, nested, parse};
+use crate::models::config::{OPTConfig, T5Config, nested, parse, parse_object};
 
 /// The language model, by its `model_type`.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,11 @@ impl TextConfig {
             Self::T5(config) => config.legacy_generation.clone(),
             Self::Other(_) => Map::new(),
         }
+    }
+
+    /// Of a language model alone. Errors: config-invalid.
+    pub fn from_json(bytes: &[u8]) -> Result<Self> {
+        Self::from_value(Value::Object(parse_object(bytes)?))
     }
 
     pub(super) fn from_value(value: Value) -> Result<Self> {

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use crate::models::config::{Blip2Config, FILE, bounded, expect_model_type, heads, layers, nests_parts, parse, parse_object, part};
+use crate::models::config::{
+    Blip2Config, FILE, bounded, expect_model_type, heads, layers, nested, nests_parts, parse, parse_object, part, pretty,
+};
 use crate::ops::Activation;
 
 /// HF `Blip2VisionConfig`; sizes of pictures and patches in pixels.
@@ -70,6 +72,11 @@ impl Blip2VisionConfig {
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// As `save_pretrained` writes it for this part alone, less what it says of itself. Errors: config-invalid.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        pretty(&nested(self, Self::MODEL_TYPE)?)
     }
 
     pub(super) fn validate(&self) -> Result<()> {
