@@ -37,7 +37,7 @@ use crate::delivery::storage::{AnyStorage, Memory};
 use crate::delivery::{Source, inspect, load_files};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
-use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig};
+use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig, config_json};
 use crate::ops::{checks, launch};
 use crate::parity;
 use crate::weights::index::{INDEX_FILE, Index};
@@ -151,8 +151,8 @@ impl Runtime {
                 (Some(url), None) => {
                     let (address, (options, _)) = (Address::parse(&url)?, options::load(&options)?);
                     let source = Source { address: &address, network: &Browser, cache: &shared.cache };
-                    let (_, mut files) = flag.guard(load_files(&source, &options, &mut |_| {})).await?;
-                    files.remove("config.json").ok_or_else(|| Error::config("config.json", "is not in the model folder"))?
+                    let (_, files) = flag.guard(load_files(&source, &options, &mut |_| {})).await?;
+                    config_json(&files)?.to_vec()
                 }
                 _ => return Err(Error::input("config", "an address or JSON is expected")),
             };

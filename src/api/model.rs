@@ -125,7 +125,7 @@ struct Begun {
 
 impl Receiver for Uploads<'_> {
     fn files(&mut self, index: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()> {
-        let config = files.get("config.json").ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
+        let config = models::config_json(&files)?;
         let class = self.class.map_or_else(|| Class::of(config), Ok)?;
         let weights = Weights::new(&self.shared.device, models::plan_class(class, config)?);
         let shares = matches!(class, Class::Blip2ForConditionalGeneration | Class::Blip2Model | Class::Blip2ForImageTextRetrieval);

@@ -11,14 +11,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::convert::checkpoint::{Checkpoint, Spare};
 use crate::convert::folder::Unfinished;
 use crate::convert::shards::ShardWriter;
 use crate::error::{Error, Result};
 use crate::models::{Class, plan_class};
-use crate::weights::index::{FORMAT, FileEntry, INDEX_FILE, Index, Metadata, Stage, Ui};
+use crate::weights::index::{FORMAT, FileEntry, INDEX_FILE, Index, Metadata, Stage, Ui, sha256};
 use crate::weights::quant::Quant;
 use crate::weights::{Request, Role};
 
@@ -180,8 +179,4 @@ fn keep(folder: &Path, name: &str, bytes: &[u8], index: &mut Index) -> Result<()
     std::fs::write(&path, bytes).map_err(|error| Error::file(&path, error))?;
     index.files.insert(name.into(), FileEntry { sha256: sha256(bytes), bytes: bytes.len() as u64, stage: None });
     Ok(())
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,10 +7,9 @@ use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
 use crate::convert::checkpoint::Checkpoint;
-use crate::convert::sha256;
 use crate::convert::summary::StageSummary;
 use crate::error::{Error, Result};
-use crate::weights::index::{FileEntry, Index, PartEntry, Stage, TensorEntry};
+use crate::weights::index::{FileEntry, Index, PartEntry, Stage, TensorEntry, sha256};
 use crate::weights::quant::{BLOCK, Quant, pack_rows, quantize, unpack_row, words_per_row};
 use crate::weights::shard::scales_key;
 

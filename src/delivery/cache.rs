@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::fetch::hex;
 use super::storage::{Estimate, Storage};
 use crate::error::{Error, Result};
 use crate::pace::Pace;
+use crate::weights::index::{hex, sha256};
 
 const CONTENT: &str = "content/";
 const MODEL: &str = "model/";
@@ -29,7 +29,7 @@ pub struct Content {
 
 impl Content {
     pub fn of(bytes: &[u8]) -> Self {
-        Self { sha256: hex(&Sha256::digest(bytes)), bytes: bytes.len() as u64 }
+        Self { sha256: sha256(bytes), bytes: bytes.len() as u64 }
     }
 
     fn key(&self) -> String {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use super::address::{origin, shown};
 use super::lanes::{First, race};
 use crate::error::{Error, Result};
+use crate::weights::index::hex;
 
 /// A connection that has brought nothing for this long is taken for dead.
 const STALLED_MS: u32 = 30_000;
@@ -317,11 +318,6 @@ fn verify(wanted: &Wanted<'_>, partial: &Partial) -> Result<(), Failure> {
     }
 }
 
-/// Lower-case hex, as indices write hashes.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -329,7 +325,8 @@ mod tests {
     use pollster::block_on;
 
     use super::*;
-    use crate::delivery::testing::{Event, Host, sha256};
+    use crate::delivery::testing::{Event, Host};
+    use crate::weights::index::sha256;
 
     const URL: &str = "https://host/model/a.bin";
 

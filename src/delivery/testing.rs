@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::task::Poll;
 
-use sha2::{Digest, Sha256};
-
-use super::fetch::{Body, Freshness, Get, Network, Reply, hex};
+use super::fetch::{Body, Freshness, Get, Network, Reply};
 use super::storage::{Estimate, Memory, Storage};
 use crate::error::{Error, Result};
 
@@ -165,10 +163,6 @@ impl Body for Stream {
         }
         Ok(chunk.len() as u64)
     }
-}
-
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
 }
 
 /// Memory with a quota, that can be broken.

@@ -89,12 +89,15 @@ pub struct ForwardOutput {
 impl Blip2Model {
     /// Errors: model-unsupported, weight-missing, weight-shape.
     pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
-        let vision_model = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
-        Self::around(Rc::new(vision_model), config, weights)
+        Self::load_with(None, config, weights)
     }
 
-    /// The same around a vision tower that is loaded already: models of one tower share it. Errors: as `load`.
-    pub fn around(vision_model: Rc<Blip2VisionModel>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
+    /// The same with a vision tower that is loaded already, if there is one: models of one tower share it. Errors: as `load`.
+    pub fn load_with(tower: Option<Rc<Blip2VisionModel>>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
+        let vision_model = match tower {
+            Some(tower) => tower,
+            None => Rc::new(Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?),
+        };
         let queries = [1, config.num_query_tokens, config.qformer_config.hidden_size];
         let language_model = LanguageModel::load(&config.text_config, &weights.at("language_model"))?;
         let projection = [config.qformer_config.hidden_size, language_model.hidden_size()];

@@ -20,6 +20,8 @@ pub use text::{Decoding, LanguageModel, LanguageOptions, LanguageOutput, Prompt,
 pub use text_embeddings::Blip2TextEmbeddings;
 pub use vision::{Blip2VisionModel, VisionOptions, VisionOutput};
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::error::{Error, Result};
@@ -113,6 +115,12 @@ impl std::str::FromStr for Class {
     fn from_str(name: &str) -> Result<Self> {
         Self::from_name(name)
     }
+}
+
+/// The `config.json` among the files of a model folder. Errors: config-invalid where it is missing.
+pub fn config_json(files: &BTreeMap<String, Vec<u8>>) -> Result<&[u8]> {
+    const FILE: &str = "config.json";
+    files.get(FILE).map(Vec::as_slice).ok_or_else(|| Error::config(FILE, "is not in the model folder"))
 }
 
 /// Every tensor that the model of this `config.json` asks for, with its shape. Errors: config-invalid, model-unsupported.

@@ -237,12 +237,15 @@ pub struct Blip2ForImageTextRetrieval {
 impl Blip2ForImageTextRetrieval {
     /// Errors: weight-missing, weight-shape.
     pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
-        let vision_model = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
-        Self::around(Rc::new(vision_model), config, weights)
+        Self::load_with(None, config, weights)
     }
 
-    /// The same around a vision tower that is loaded already: models of one tower share it. Errors: as `load`.
-    pub fn around(vision_model: Rc<Blip2VisionModel>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
+    /// The same with a vision tower that is loaded already, if there is one: models of one tower share it. Errors: as `load`.
+    pub fn load_with(tower: Option<Rc<Blip2VisionModel>>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
+        let vision_model = match tower {
+            Some(tower) => tower,
+            None => Rc::new(Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?),
+        };
         let qformer = Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?;
         Ok(Self {
             config: config.clone(),

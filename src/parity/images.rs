@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::parity::tensors::{self, Tensor, Values, exact};
 use crate::parity::{Files, Report, array, equal};
 use crate::processor::{BlipImageProcessor, RgbImage, Size, decode, resize};
+use crate::weights::index::sha256;
 
 /// Decoders of JPEG differ by a level or two.
 const JPEG_TOLERANCE: u8 = 3;
@@ -77,8 +77,7 @@ fn size_of(size: &str) -> Result<Size> {
 fn hash_case(files: &Files, name: &str, given: Option<&RgbImage>, size: &str, expected: &Value) -> Result<String> {
     let Size { width, height } = size_of(size)?;
     let resized = resize(&pixels(files, name, given)?, width, height);
-    let hash: String = Sha256::digest(&resized.pixels).iter().map(|byte| format!("{byte:02x}")).collect();
-    equal("sha256", &serde_json::json!(hash), expected)?;
+    equal("sha256", &serde_json::json!(sha256(&resized.pixels)), expected)?;
     Ok("exact".into())
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::models::{
     AttentionMask, Blip2Config, Blip2QFormerConfig, Blip2QFormerModel, Blip2TextModelWithProjection, Blip2VisionConfig, Blip2VisionModel,
     Blip2VisionModelWithProjection, Class, ImageOptions, Images, LanguageOptions, QFormerInputs, QFormerOutput, TextInputs, VisionOptions,
-    VisionOutput,
+    VisionOutput, config_json,
 };
 use crate::ops::read_floats;
 use crate::processor::Blip2Processor;
@@ -101,29 +101,21 @@ impl AnyModel {
         weights: &Weights,
         tower: Option<Rc<Blip2VisionModel>>,
     ) -> Result<Self> {
-        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
+        let json = config_json(files)?;
         let part = || Ok(weights.at(class.prefix(json)?));
-        Ok(match (class, tower) {
-            (Class::Blip2ForConditionalGeneration | Class::Blip2Model, None) => {
-                Self::Generation(Box::new(Blip2::load(device, files, weights)?))
+        Ok(match class {
+            Class::Blip2ForConditionalGeneration | Class::Blip2Model => {
+                Self::Generation(Box::new(Blip2::load_with(tower, device, files, weights)?))
             }
-            (Class::Blip2ForConditionalGeneration | Class::Blip2Model, Some(tower)) => {
-                Self::Generation(Box::new(Blip2::around(tower, device, files, weights)?))
-            }
-            (Class::Blip2ForImageTextRetrieval, None) => Self::Retrieval(Box::new(ImageTextRetrieval::load(device, files, weights)?)),
-            (Class::Blip2ForImageTextRetrieval, Some(tower)) => {
-                Self::Retrieval(Box::new(ImageTextRetrieval::around(tower, device, files, weights)?))
-            }
-            (Class::Blip2TextModelWithProjection, _) => {
+            Class::Blip2ForImageTextRetrieval => Self::Retrieval(Box::new(ImageTextRetrieval::load_with(tower, device, files, weights)?)),
+            Class::Blip2TextModelWithProjection => {
                 Self::Text(Box::new(Blip2TextModelWithProjection::load(&Blip2Config::from_json(json)?, weights)?))
             }
-            (Class::Blip2VisionModelWithProjection, _) => {
+            Class::Blip2VisionModelWithProjection => {
                 Self::Vision(Box::new(Blip2VisionModelWithProjection::load(&Blip2Config::from_json(json)?, weights)?))
             }
-            (Class::Blip2VisionModel, _) => {
-                Self::VisionModel(Rc::new(Blip2VisionModel::load(&Blip2VisionConfig::from_json(json)?, &part()?)?))
-            }
-            (Class::Blip2QFormerModel, _) => {
+            Class::Blip2VisionModel => Self::VisionModel(Rc::new(Blip2VisionModel::load(&Blip2VisionConfig::from_json(json)?, &part()?)?)),
+            Class::Blip2QFormerModel => {
                 Self::QFormerModel(Box::new(Blip2QFormerModel::load(&Blip2QFormerConfig::from_json(json)?, &part()?)?))
             }
         })

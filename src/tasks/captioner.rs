@@ -10,17 +10,14 @@ use burn_tensor::{Tensor, TensorData};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::{Finish, Generated, GenerationConfig, Inputs, StopRule, StopStrings, ends_in_stop_string};
-use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel};
+#[cfg(not(target_family = "wasm"))]
+use crate::models::Class;
+use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel, config_json};
 use crate::pace;
 use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
 use crate::tasks::any_model::on_device;
 use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs, Plain};
 use crate::weights::Weights;
-#[cfg(not(target_family = "wasm"))]
-use crate::{
-    models::{Class, plan_class},
-    weights::ModelFolder,
-};
 
 /// A captioning model with its processor: what a program usually wants.
 ///
@@ -118,30 +115,24 @@ impl Blip2 {
     /// From a model folder on disk. Errors: file, size-mismatch, checksum-mismatch, and those of `load`.
     #[cfg(not(target_family = "wasm"))]
     pub fn from_pretrained(device: &Device, folder: impl AsRef<std::path::Path>) -> Result<Self> {
-        let folder = ModelFolder::open(folder)?;
-        let config = folder.files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-        let weights = folder.weights(device, plan_class(Class::Blip2ForConditionalGeneration, config)?)?;
-        Self::load(device, &folder.files, &weights)
+        let (files, weights) = super::open(device, folder, Class::Blip2ForConditionalGeneration)?;
+        Self::load(device, &files, &weights)
     }
 
     /// `files` are config.json, tokenizer.json and the others of a model folder, by name.
     /// Errors: config-invalid, tokenizer-invalid, model-unsupported, weight-missing, weight-shape.
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {
-        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-        let config = Blip2Config::from_json(json)?;
-        let tower = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
-        Self::around(Rc::new(tower), device, files, weights)
+        Self::load_with(None, device, files, weights)
     }
 
-    /// The same around a vision tower that is loaded already. Errors: as `load`.
-    pub fn around(
-        vision_model: Rc<Blip2VisionModel>,
+    /// The same with a vision tower that is loaded already, if there is one. Errors: as `load`.
+    pub fn load_with(
+        tower: Option<Rc<Blip2VisionModel>>,
         device: &Device,
         files: &BTreeMap<String, Vec<u8>>,
         weights: &Weights,
     ) -> Result<Self> {
-        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-        let model = Blip2Model::around(vision_model, &Blip2Config::from_json(json)?, weights)?;
+        let model = Blip2Model::load_with(tower, &Blip2Config::from_json(config_json(files)?)?, weights)?;
         let captioner = Blip2ForConditionalGeneration { device: device.clone(), model };
         Ok(Self { processor: Blip2Processor::from_files(files)?, captioner })
     }

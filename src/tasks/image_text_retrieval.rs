@@ -7,17 +7,14 @@ use burn_tensor::{Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::models::{Blip2Config, Blip2ForImageTextRetrieval, Blip2VisionModel, VisionOptions};
+#[cfg(not(target_family = "wasm"))]
+use crate::models::Class;
+use crate::models::{Blip2Config, Blip2ForImageTextRetrieval, Blip2VisionModel, VisionOptions, config_json};
 use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::{Blip2Processor, Encoded, Padding, PaddingSide, RgbImage, TextOptions};
 use crate::tasks::hidden_states::{Budget, HiddenStates};
 use crate::weights::Weights;
-#[cfg(not(target_family = "wasm"))]
-use crate::{
-    models::{Class, plan_class},
-    weights::ModelFolder,
-};
 
 /// Texts that go through the Q-Former together: few enough that what is between its layers stays small.
 const TEXTS_AT_ONCE: usize = 32;
@@ -94,30 +91,24 @@ impl ImageTextRetrieval {
     /// From a model folder on disk. Errors: file, size-mismatch, checksum-mismatch, and those of `load`.
     #[cfg(not(target_family = "wasm"))]
     pub fn from_pretrained(device: &Device, folder: impl AsRef<std::path::Path>) -> Result<Self> {
-        let folder = ModelFolder::open(folder)?;
-        let config = folder.files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-        let weights = folder.weights(device, plan_class(Class::Blip2ForImageTextRetrieval, config)?)?;
-        Self::load(device, &folder.files, &weights)
+        let (files, weights) = super::open(device, folder, Class::Blip2ForImageTextRetrieval)?;
+        Self::load(device, &files, &weights)
     }
 
     /// `files` are config.json, tokenizer.json and the others of a model folder, by name.
     /// Errors: config-invalid, tokenizer-invalid, weight-missing, weight-shape.
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {
-        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-        let config = Blip2Config::from_json(json)?;
-        let tower = Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?;
-        Self::around(Rc::new(tower), device, files, weights)
+        Self::load_with(None, device, files, weights)
     }
 
-    /// The same around a vision tower that is loaded already. Errors: as `load`.
-    pub fn around(
-        vision_model: Rc<Blip2VisionModel>,
+    /// The same with a vision tower that is loaded already, if there is one. Errors: as `load`.
+    pub fn load_with(
+        tower: Option<Rc<Blip2VisionModel>>,
         device: &Device,
         files: &BTreeMap<String, Vec<u8>>,
         weights: &Weights,
     ) -> Result<Self> {
-        let json = files.get("config.json").ok_or_else(|| Error::config("config.json", "is missing"))?;
-        let model = Blip2ForImageTextRetrieval::around(vision_model, &Blip2Config::from_json(json)?, weights)?;
+        let model = Blip2ForImageTextRetrieval::load_with(tower, &Blip2Config::from_json(config_json(files)?)?, weights)?;
         Self::new(device, Blip2Processor::from_files(files)?, model)
     }
 

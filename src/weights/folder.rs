@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::weights::index::{FileEntry, INDEX_FILE, Index};
+use crate::weights::index::{FileEntry, INDEX_FILE, Index, sha256};
 use crate::weights::load::{Plan, Weights};
 use crate::weights::shard;
 
@@ -58,7 +56,7 @@ fn checked(folder: &Path, name: &str, expected: &FileEntry) -> Result<Vec<u8>> {
     if bytes.len() as u64 != expected.bytes {
         return Err(Error::SizeMismatch { file: name.into(), expected: expected.bytes, found: bytes.len() as u64 });
     }
-    let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = sha256(&bytes);
     if found != expected.sha256 {
         return Err(Error::ChecksumMismatch { file: name.into(), expected: expected.sha256.clone(), found });
     }

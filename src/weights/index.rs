@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::weights::load::rows_and_columns;
@@ -259,6 +260,15 @@ fn validate_file(name: &str, file: &FileEntry) -> Result<()> {
         return Err(invalid(format!("{name}: {} bytes", file.bytes)));
     }
     Ok(())
+}
+
+/// A file's hash, as the index and the names of shards have it: lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+pub(crate) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A name that cannot leave the folder, natively or as a part of an address.

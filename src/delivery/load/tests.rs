@@ -2,7 +2,8 @@ use pollster::block_on;
 
 use super::*;
 use crate::delivery::progress::Status;
-use crate::delivery::testing::{Event, Host, Shelf, sha256};
+use crate::delivery::testing::{Event, Host, Shelf};
+use crate::weights::index::sha256;
 use crate::weights::index::{FORMAT, FileEntry, Metadata, Ui};
 
 const FOLDER: &str = "https://host/model/";
