@@ -4,11 +4,14 @@
 mod common;
 
 use blip2_web::device::Device;
-use blip2_web::models::{self, ImageOptions, LanguageOptions, LanguageOutput, TextInputs};
+use blip2_web::models::{
+    self, AttentionMask, Blip2QFormerConfig, Blip2QFormerModel, ImageOptions, LanguageOptions, LanguageOutput, QFormerInputs, TextInputs,
+};
 use blip2_web::ops::{Bias, DistanceBias, Heads, Rows, attention_weights, read_floats};
 use blip2_web::parity::Files;
 use blip2_web::processor::{RgbImage, decode};
 use blip2_web::tasks::{AttentionMap, Blip2, ForwardInputs, ImageTextRetrieval};
+use blip2_web::weights::Weights;
 use burn_tensor::{Tensor, TensorData};
 use pollster::block_on;
 use serde_json::Value;
@@ -372,6 +375,48 @@ fn weights_with_a_mask_and_a_bias_by_distance_are_those_of_plain_loops() {
                     assert_eq!(found[((b * heads.count + head) * queries + s) * keys + t], 0.0, "{name}: {b} {s} {t}");
                 }
             }
+        }
+    }
+}
+
+/// sin(k), in order: what the generator of the golden file makes its inputs of.
+fn wave<const D: usize>(device: &Device, shape: [usize; D]) -> Tensor<D> {
+    let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|k| (k as f64).sin() as f32).collect();
+    Tensor::from_data(TensorData::new(values, shape), &device.burn)
+}
+
+#[test]
+fn queries_and_text_see_what_masks_of_two_and_of_three_dimensions_leave_them() {
+    let golden = golden();
+    let files = common::files("itm");
+    for device in [Device::cpu(), common::gpu()] {
+        let config = Blip2QFormerConfig::from_json(&files["config.json"]).expect("a config");
+        let load = |weights: &Weights| Blip2QFormerModel::load(&config, &weights.at("qformer"));
+        let weights = common::unconverted(&device, &files, "", Weights::plan(load).expect("a plan")).expect("weights");
+        let model = load(&weights).expect("a Q-Former");
+        let query_embeds = wave(&device, [2, 5, config.hidden_size]);
+        let seen = wave(&device, [2, 7, config.encoder_hidden_size]);
+        let cases = golden["qformer"].as_array().expect("cases");
+        assert_eq!(cases.len(), 9);
+        for (place, case) in cases.iter().enumerate() {
+            let mask = &case["attention_mask"];
+            let full: Option<Vec<Vec<Vec<u32>>>> = serde_json::from_value(mask.clone()).ok();
+            let attention_mask = match full {
+                _ if mask.is_null() => None,
+                Some(full) => Some(AttentionMask::Full(full)),
+                None => Some(AttentionMask::Padding(ids(mask))),
+            };
+            let query_length = case["query_length"].as_u64().expect("a length") as usize;
+            let inputs = QFormerInputs {
+                query_length,
+                attention_mask,
+                encoder_hidden_states: (query_length > 0).then_some(&seen),
+                ..QFormerInputs::new(&query_embeds)
+            };
+            let found = block_on(model.forward(&inputs)).expect("a pass").last_hidden_state;
+            let found = block_on(read_floats(found)).expect("floats");
+            let name = format!("case {place} on {}", device.adapter.name);
+            assert_close(&name, &found, &flat(&case["last_hidden_state"]), 5e-4);
         }
     }
 }

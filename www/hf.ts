@@ -225,7 +225,8 @@ export interface QFormerInputs {
   readonly query_embeds: Tensor;
   /** How many of the first positions are queries. */
   readonly query_length?: number;
-  readonly attention_mask?: Ids;
+  /** [B, S], or [B, S, S] with a row for each position. */
+  readonly attention_mask?: Ids | readonly (readonly (readonly number[])[])[];
   /** What the queries look at: [B, P, encoder_hidden_size]. */
   readonly encoder_hidden_states?: Tensor;
   readonly output_hidden_states?: boolean;

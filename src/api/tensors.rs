@@ -24,6 +24,7 @@ pub(super) fn arguments(inputs: &JsValue) -> Result<Arguments> {
             "encoder_hidden_states" => arguments.encoder_hidden_states = Some(tensor(&name, &value)?),
             "inputs_embeds" => arguments.inputs_embeds = Some(tensor(&name, &value)?),
             "input_ids" => arguments.input_ids = Some(rows(&name, &value)?),
+            "attention_mask" if has_three_dimensions(&value) => arguments.full_attention_mask = Some(plain(&name, &value)?),
             "attention_mask" => arguments.attention_mask = Some(rows(&name, &value)?),
             "decoder_input_ids" => arguments.decoder_input_ids = Some(rows(&name, &value)?),
             "position_ids" => arguments.position_ids = Some(rows(&name, &value)?),
@@ -37,6 +38,12 @@ pub(super) fn arguments(inputs: &JsValue) -> Result<Arguments> {
         }
     }
     Ok(arguments)
+}
+
+/// `number[][][]`
+fn has_three_dimensions(value: &JsValue) -> bool {
+    let first = |value: &JsValue| value.dyn_ref::<Array>().map(|list| list.get(0));
+    first(value).and_then(|row| first(&row)).is_some_and(|item| Array::is_array(&item))
 }
 
 fn plain<T: DeserializeOwned>(name: &str, value: &JsValue) -> Result<T> {

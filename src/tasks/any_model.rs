@@ -72,6 +72,8 @@ pub struct Arguments {
     pub inputs_embeds: Option<Plain>,
     /// [B, S]
     pub attention_mask: Option<Vec<Vec<u32>>>,
+    /// [B, S, S], the Q-Former's: instead of the one of two dimensions
+    pub full_attention_mask: Option<Vec<Vec<Vec<u32>>>>,
     /// [B, T]
     pub decoder_input_ids: Option<Vec<Vec<u32>>>,
     /// [B, L]
@@ -179,6 +181,9 @@ impl AnyModel {
 
     /// HF `forward` of the class, its output's fields by name. Errors: input-invalid, kernel, device-lost.
     pub async fn forward(&self, device: &Device, arguments: Arguments) -> Result<Outputs> {
+        if arguments.full_attention_mask.is_some() && !matches!(self, Self::QFormerModel(_)) {
+            return Err(Error::input("attention_mask", "of three dimensions: only the Q-Former takes it"));
+        }
         if arguments.inputs_embeds.is_some() {
             return Err(Error::OptionUnsupported { option: "inputs_embeds".into(), reason: "only generate takes it".into() });
         }
@@ -209,7 +214,10 @@ impl AnyModel {
                 let defaults = QFormerInputs::new(&query_embeds);
                 let inputs = QFormerInputs {
                     query_length: arguments.query_length.unwrap_or(defaults.query_length),
-                    attention_mask: arguments.attention_mask.map(AttentionMask::Padding),
+                    attention_mask: arguments
+                        .full_attention_mask
+                        .map(AttentionMask::Full)
+                        .or(arguments.attention_mask.map(AttentionMask::Padding)),
                     encoder_hidden_states: states.as_ref(),
                     output_hidden_states: arguments.output_hidden_states,
                     output_attentions: arguments.output_attentions,

@@ -94,6 +94,37 @@ test("transformers' classes give transformers' tensors", async ({ visitor, shelf
     const queries = await parts.get_qformer_features({ pixel_values });
     const read = await parts.get_text_features({ input_ids: [[2, 9, 11]] });
 
+    const half = await library.Blip2QFormerModel.from_pretrained("models/demo", { engine });
+    const width = queries.last_hidden_state.shape[2] ?? 0;
+    const wave = (positions: number, across: number) => ({
+      data: Float32Array.from({ length: positions * across }, (_, place) => Math.sin(place)),
+      shape: [1, positions, across],
+    });
+    const given = { query_embeds: wave(3, width), encoder_hidden_states: wave(4, pooled.last_hidden_state.shape[2] ?? 0) };
+    const ones = await half.forward({ ...given, attention_mask: [[1, 1, 1]] });
+    const table = await half.forward({
+      ...given,
+      attention_mask: [
+        [
+          [1, 1, 1],
+          [1, 1, 1],
+          [1, 1, 1],
+        ],
+      ],
+    });
+    const causal = await half.forward({
+      ...given,
+      attention_mask: [
+        [
+          [1, 0, 0],
+          [1, 1, 0],
+          [1, 1, 1],
+        ],
+      ],
+    });
+    const same = (a: { data: ArrayLike<number> }, b: { data: ArrayLike<number> }) =>
+      JSON.stringify([...Array.from(a.data)]) === JSON.stringify([...Array.from(b.data)]);
+
     const vision = await library.Blip2VisionModelWithProjection.from_pretrained("models/retrieval", { engine });
     const seen = await vision.forward({ pixel_values });
     const wrong = await library.Blip2ForImageTextRetrieval.from_pretrained("models/demo", { engine }).then(
@@ -115,6 +146,7 @@ test("transformers' classes give transformers' tensors", async ({ visitor, shelf
       embeds: seen.image_embeds.shape,
       lengths,
       wrong,
+      masks: [same(ones.last_hidden_state, table.last_hidden_state), same(ones.last_hidden_state, causal.last_hidden_state)],
       config: config.to_dict(),
       joined: joined.to_dict(),
       features: [pooled.pooler_output.shape.length, queries.last_hidden_state.shape[1], read.logits.shape[1]],
@@ -135,4 +167,5 @@ test("transformers' classes give transformers' tensors", async ({ visitor, shelf
     text_config: { model_type: "opt" },
   });
   expect(found.features).toEqual([2, 16, 3]);
+  expect(found.masks, "a mask of three dimensions, all ones and not").toEqual([true, false]);
 });
