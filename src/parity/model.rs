@@ -323,21 +323,18 @@ impl Fixture<'_> {
         scores(name, &found, expected.as_deref())
     }
 
-    /// The ids that one seed draws, twice the same; another seed draws others.
+    /// The ids that three seeds draw, the first one twice the same. (Where one answer is nearly certain all seeds may draw it.)
     async fn sample(&self, name: &str, kwargs: &str, model: &Blip2) -> Result<String> {
         let kwargs: GenerationConfig = serde_json::from_str(kwargs).map_err(|error| Error::input("kwargs", error))?;
         let features = model.captioner.get_image_features(&self.pixels("pixel_values")?, false).await?;
         let mut draws = vec![];
-        for seed in [7, 7, 8, 9, 10] {
+        for seed in [7, 7, 8, 9] {
             let config = GenerationConfig { seed: Some(seed), ..kwargs.clone() };
             let mut go_on = |_: &[u32]| ControlFlow::Continue(());
             draws.push(model.captioner.generate(&features, GenerateInputs::Image, &config, &mut go_on).await?.ids);
         }
         equal(name, &draws[1], &draws[0])?;
-        if draws[2..].iter().all(|draw| *draw == draws[0]) {
-            return Err(Error::input(name, "every seed draws the same"));
-        }
-        serde_json::to_string(&draws[0]).map_err(|error| Error::input(name, error))
+        serde_json::to_string(&draws[1..]).map_err(|error| Error::input(name, error))
     }
 
     async fn generated(&self, name: &str, case: &Value, model: &Blip2) -> Result<Generated> {
