@@ -5,6 +5,9 @@
 //! `error, device ← weights ← ops ← layers ← models ← generation ← tasks ← api`. `processor` stands on `error` alone,
 //! `delivery` (network and cache) on `error` and `weights`, `convert` on `models` and below.
 
+// [rows, n] in the docs is a shape, not a link.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 #[cfg(not(any(feature = "cpu", feature = "webgpu")))]
 compile_error!("choose a device: feature `cpu`, feature `webgpu`, or both");
 
