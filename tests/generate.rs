@@ -4,6 +4,7 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use blip2_web::Error;
 use blip2_web::device::{Device, DeviceKind};
@@ -87,6 +88,12 @@ impl Fixture {
     }
 }
 
+/// The GPU's counts are the process's: whoever uses it is alone with it for as long as the guard lives.
+fn alone() -> MutexGuard<'static, ()> {
+    static GPU: Mutex<()> = Mutex::new(());
+    GPU.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn both_devices() -> [Device; 2] {
     [Device::cpu(), common::gpu()]
 }
@@ -102,6 +109,7 @@ fn log_softmax(scores: &[f32], place: usize) -> f64 {
 
 #[test]
 fn a_cache_changes_nothing_at_any_length() {
+    let _alone = alone();
     let config = GenerationConfig { max_new_tokens: Some(12), eos_token_id: Some(ENDLESS), ..GenerationConfig::default() };
     for device in both_devices() {
         for name in MODELS {
@@ -151,6 +159,7 @@ fn one_beam_is_greedy_and_five_find_nothing_less_likely() {
 
 #[test]
 fn a_batch_says_what_its_rows_say_alone() {
+    let _alone = alone();
     const PICTURES: [&str; 2] = ["photo.png", "rgba.png"];
     for device in both_devices() {
         for name in MODELS {
@@ -175,6 +184,7 @@ fn a_batch_says_what_its_rows_say_alone() {
 
 #[test]
 fn five_beams_read_hardly_more_weights_than_one() {
+    let _alone = alone();
     let device = common::gpu();
     assert_eq!(device.kind, DeviceKind::Webgpu);
     for name in ["opt", "t5"] {
@@ -200,6 +210,7 @@ fn five_beams_read_hardly_more_weights_than_one() {
 
 #[test]
 fn a_seed_draws_the_same_on_every_device_and_another_one_does_not() {
+    let _alone = alone();
     let [cpu, gpu] = both_devices();
     for name in MODELS {
         let (here, there) = (Fixture::on(&cpu, name), Fixture::on(&gpu, name));
