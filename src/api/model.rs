@@ -299,7 +299,9 @@ impl Model {
     ) -> Promise {
         let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
-            flag.guard(async { Ok(()) }).await?;
+            if flag.is_raised() {
+                return Err(Error::Aborted {});
+            }
             let processor = inner.model.processor()?;
             let mut fields = vec![];
             let pictures = tensors::files("images", &images)?;

@@ -14,7 +14,7 @@ use crate::parity::tensors::{Tensor, Values, close, exact};
 use crate::parity::text::prompt_ids;
 use crate::parity::{Files, GenerationModels, Report, array, equal, ids, images};
 use crate::processor::{Padding, PaddingSide};
-use crate::tasks::{Blip2, ForwardInputs, GenerateInputs};
+use crate::tasks::{Blip2, ForwardInputs, GenerateInputs, ones};
 
 /// What the fixtures' generator gives T5: labels, ids for the decoder, and those for `text_features.logits`, which are in no file.
 const T5_LABELS: [&str; 2] = ["a red dog on the beach", "two cats"];
@@ -383,8 +383,4 @@ fn scores(name: &str, found: &Generated, expected: Option<&[f32]>) -> Result<Str
         (Some(found), Some(expected)) => close(name, &Values::Floats(found.clone()), &Values::Floats(expected.to_vec())),
         (found, expected) => Err(Error::input(name, format!("sequences_scores {found:?}, expected {expected:?}"))),
     }
-}
-
-fn ones(rows: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    rows.iter().map(|row| vec![1; row.len()]).collect()
 }

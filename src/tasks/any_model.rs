@@ -14,7 +14,7 @@ use crate::models::{
 };
 use crate::ops::read_floats;
 use crate::processor::Blip2Processor;
-use crate::tasks::{Blip2, ForwardInputs, ImageTextRetrieval};
+use crate::tasks::{Blip2, ForwardInputs, ImageTextRetrieval, ones};
 use crate::weights::Weights;
 
 /// What can be asked of a model.
@@ -235,10 +235,6 @@ fn wrong_class(option: &str, class: &str) -> Error {
 
 fn needed<T>(name: &str, argument: Option<T>) -> Result<T> {
     argument.ok_or_else(|| Error::input(name, "is needed"))
-}
-
-fn ones(rows: &[Vec<u32>]) -> Vec<Vec<u32>> {
-    rows.iter().map(|row| vec![1; row.len()]).collect()
 }
 
 fn vision_options(arguments: &Arguments) -> VisionOptions {

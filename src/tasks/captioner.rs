@@ -161,14 +161,7 @@ impl Blip2 {
         let mut telling = Telling::new(&self.processor.tokenizer, on_piece);
         let inputs = self.inputs(image, prompt).await?;
         let prefix = inputs.prefix.first().map_or(0, Vec::len);
-        let strings = config.stop_strings.as_ref().map(StopStrings::to_vec).unwrap_or_default();
-        let mut failed = None;
-        let mut stop = |ids: &[u32]| said_stop(&self.processor.tokenizer, ids, &strings, &mut failed);
-        let stop: Option<StopRule> = if strings.is_empty() { None } else { Some(&mut stop) };
-        let generated = self.captioner.generate_from(inputs, config, stop, &mut |ids| telling.step(ids)).await?;
-        if let Some(error) = failed {
-            return Err(error);
-        }
+        let generated = self.generate_from(inputs, config, &mut |ids| telling.step(ids)).await?;
         let candidates = self.candidates(&generated, prefix)?;
         let best = candidates.first().map(|candidate| candidate.text.clone()).unwrap_or_default();
         let (text, timings) = telling.finish(generated.sequences_scores.is_some().then_some(best.as_str()))?;
@@ -193,6 +186,16 @@ impl Blip2 {
             (Some(_), Some(_)) => return Err(Error::input("inputs_embeds", "stands instead of input_ids, not beside them")),
         };
         let inputs = self.captioner.inputs(&features, inputs).await?;
+        self.generate_from(inputs, config, on_step).await
+    }
+
+    /// With the tokenizer that stop strings need.
+    async fn generate_from(
+        &self,
+        inputs: Inputs,
+        config: &GenerationConfig,
+        on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+    ) -> Result<Generated> {
         let strings = config.stop_strings.as_ref().map(StopStrings::to_vec).unwrap_or_default();
         let mut failed = None;
         let mut stop = |ids: &[u32]| said_stop(&self.processor.tokenizer, ids, &strings, &mut failed);

@@ -255,7 +255,8 @@ impl Blip2ForConditionalGeneration {
     }
 }
 
-fn ones(rows: &[Vec<u32>]) -> Vec<Vec<u32>> {
+/// A mask of these rows that leaves nothing out.
+pub(crate) fn ones(rows: &[Vec<u32>]) -> Vec<Vec<u32>> {
     rows.iter().map(|row| vec![1; row.len()]).collect()
 }
 

@@ -18,6 +18,7 @@ use crate::{
 pub use any_model::{AnyModel, Arguments, Output, Plain, Task};
 pub use attention::AttentionMap;
 pub use captioner::{Answer, Blip2, Candidate, ImageFeatures, Timings};
+pub(crate) use conditional_generation::ones;
 pub use conditional_generation::{Blip2ForConditionalGeneration, ConditionalOutput, ForwardInputs, GenerateInputs, cross_entropy};
 pub use image_text_retrieval::{ImageTextRetrieval, Ranked, RetrievalImage, match_probability};
 
