@@ -1,10 +1,12 @@
 //! The device that tensors live on: Burn's flex (CPU) or wgpu (WebGPU), and what is known of its adapter.
 
+use std::ops::Range;
 use std::sync::Mutex;
 #[cfg(feature = "webgpu")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[cfg(feature = "webgpu")]
+use burn_tensor::{Int, Tensor};
+
 use crate::error::{Error, Result};
 
 #[cfg(feature = "webgpu")]
@@ -34,14 +36,19 @@ pub struct Device {
     pub kind: DeviceKind,
     pub adapter: Adapter,
     pub burn: burn_tensor::Device,
+    /// The largest buffer that a kernel may see as one, in bytes.
+    pub max_binding: usize,
 }
+
+/// Rows, and the words that they lie in.
+pub(crate) type RowsOfWords = (Range<usize>, Tensor<1, Int>);
 
 impl Device {
     /// Burn's flex: one thread, SIMD where the target has it.
     #[cfg(feature = "cpu")]
     pub fn cpu() -> Self {
         let adapter = Adapter { name: "CPU".into(), backend: "flex".into(), software: false };
-        Self { kind: DeviceKind::Cpu, adapter, burn: burn_tensor::Device::flex() }
+        Self { kind: DeviceKind::Cpu, adapter, burn: burn_tensor::Device::flex(), max_binding: usize::MAX }
     }
 
     /// The adapter that the browser or the operating system prefers. The runtime behind it is global: every call gives the same.
@@ -80,7 +87,75 @@ impl Device {
         let software = info.device_type == burn_wgpu::wgpu::DeviceType::Cpu || is_software(&name) || is_software(&info.driver);
         SOFTWARE.store(software, Ordering::Relaxed);
         let adapter = Adapter { name, backend: format!("{:?}", setup.backend).to_lowercase(), software };
-        Ok(Self { kind: DeviceKind::Webgpu, adapter, burn })
+        let max_binding = usize::try_from(setup.device.limits().max_storage_buffer_binding_size).unwrap_or(usize::MAX);
+        Ok(Self { kind: DeviceKind::Webgpu, adapter, burn, max_binding })
+    }
+}
+
+impl Device {
+    /// Whether weights stay in the pieces they arrive in; else `room_for_rows` is made first and pieces are written into it.
+    pub(crate) fn keeps_rows_as_they_come(&self) -> bool {
+        self.kind == DeviceKind::Cpu
+    }
+
+    /// Buffers for `rows` rows of `row_words` words, each as many rows as one binding may hold; none where pieces stay as they are.
+    /// Errors: kernel where a single row is larger than a binding.
+    pub(crate) fn room_for_rows(&self, rows: usize, row_words: usize) -> Result<Vec<RowsOfWords>> {
+        if self.keeps_rows_as_they_come() {
+            return Ok(vec![]);
+        }
+        let row_bytes = row_words * size_of::<u32>();
+        let at_once = self.max_binding.checked_div(row_bytes).unwrap_or(rows).min(rows);
+        if at_once == 0 && rows > 0 {
+            return Err(Error::kernel("weights", format!("a row of {row_bytes} bytes, and bindings hold {}", self.max_binding)));
+        }
+        let firsts = (0..rows).step_by(at_once.max(1));
+        Ok(firsts.map(|first| first..rows.min(first + at_once)).map(|rows| (rows.clone(), self.room(rows.len() * row_words))).collect())
+    }
+
+    /// Memory that stays where it is as long as it is held, whatever else comes and goes: captured launches refer to it by place.
+    #[cfg(feature = "webgpu")]
+    pub(crate) fn room(&self, words: usize) -> Tensor<1, Int> {
+        use burn_cubecl::tensor::CubeTensor;
+        use burn_wgpu::Wgpu;
+
+        let like = Tensor::<1, Int>::empty([1], &self.burn);
+        let Ok(like) = like.clone().try_into_primitive::<Wgpu>() else { return Tensor::empty([words], &self.burn) };
+        let bytes = words * size_of::<u32>();
+        let handle = like.client.memory_persistent_allocation(bytes, |bytes| like.client.empty(bytes));
+        let shape = burn_tensor::Shape::from([words]);
+        Tensor::from_primitive::<Wgpu>(CubeTensor::new_contiguous(
+            like.client.clone(),
+            like.device.clone(),
+            shape,
+            handle,
+            burn_tensor::DType::I32,
+        ))
+    }
+
+    #[cfg(not(feature = "webgpu"))]
+    pub(crate) fn room(&self, words: usize) -> Tensor<1, Int> {
+        Tensor::empty([words], &self.burn)
+    }
+
+    /// Writes words into a buffer of the GPU, from its word `at` on. Errors: kernel where they do not fit.
+    #[cfg(feature = "webgpu")]
+    pub(crate) fn write_words(&self, buffer: &Tensor<1, Int>, at: usize, words: &[u32]) -> Result<()> {
+        let length = buffer.dims()[0];
+        if at + words.len() > length {
+            return Err(Error::kernel("write", format!("{} words at {at} of {length}", words.len())));
+        }
+        let buffer =
+            buffer.clone().try_into_primitive::<burn_wgpu::Wgpu>().map_err(|error| Error::kernel("write", format!("{error:?}")))?;
+        let bytes = |words: usize| (words * size_of::<u32>()) as u64;
+        let part = buffer.handle.clone().offset_start(bytes(at)).offset_end(bytes(length - at - words.len()));
+        buffer.client.write(&part, burn_tensor::Bytes::from_elems(words.to_vec()));
+        Ok(())
+    }
+
+    #[cfg(not(feature = "webgpu"))]
+    pub(crate) fn write_words(&self, _: &Tensor<1, Int>, _: usize, _: &[u32]) -> Result<()> {
+        Err(Error::kernel("write", "there is no GPU in this build"))
     }
 }
 

@@ -15,7 +15,7 @@ thread_local! {
 /// What long work carries along to stay answerable.
 #[derive(Debug, Default)]
 pub struct Pace {
-    _private: (),
+    unbroken: bool,
 }
 
 impl Pace {
@@ -23,12 +23,26 @@ impl Pace {
         Self::default()
     }
 
+    /// Never yields: for work that is short, and that nothing may come between.
+    pub fn unbroken() -> Self {
+        Self { unbroken: true }
+    }
+
     /// Yields a macrotask when 30 ms have passed since this thread's last one, else goes on at once. Call it between launches,
     /// tokens, blocks of a hash: wherever the work may be left for good, because who drops the future here aborts it.
     pub async fn breathe(&mut self) {
-        if now() - LAST.get() >= SLICE_MS {
+        if !self.unbroken && now() - LAST.get() >= SLICE_MS {
             macrotask().await;
         }
+    }
+}
+
+/// What a future gives that waits for nothing, such as work with an unbroken `Pace`. `None` where it does wait.
+pub fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
     }
 }
 

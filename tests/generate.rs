@@ -13,7 +13,7 @@ use blip2_web::models::{LanguageOptions, TokenIds};
 use blip2_web::ops::{launch, read_floats};
 use blip2_web::parity::Files;
 use blip2_web::processor::{Padding, PaddingSide, TextOptions, decode};
-use blip2_web::tasks::{Blip2, ForwardInputs, GenerateInputs};
+use blip2_web::tasks::{Blip2, ForwardInputs, GenerateInputs, ImageFeatures};
 use burn_tensor::{Tensor, TensorData};
 use pollster::block_on;
 
@@ -283,4 +283,74 @@ fn what_cannot_be_done_is_refused_by_its_name() {
         assert!(error.to_string().starts_with(option) || error.to_string().contains(option), "{option}: {error}");
     }
     assert!(serde_json::from_str::<GenerationConfig>(r#"{"num_beam": 2}"#).is_err());
+}
+
+/// Questions about two pictures in turn, some of them again: each is answered as by a model that has said nothing before.
+#[test]
+fn what_earlier_answers_have_left_changes_no_answer() {
+    let _alone = alone();
+    let names = ["photo.png", "rgba.png"];
+    let questions = [None, Some(PROMPTS[0]), Some("Question: what color is the cat? Answer:"), Some(PROMPTS[1])];
+    let config = GenerationConfig { max_new_tokens: Some(5), eos_token_id: Some(ENDLESS), ..GenerationConfig::default() };
+    let beams = GenerationConfig { num_beams: Some(3), ..config.clone() };
+    for device in both_devices() {
+        for name in ["opt", "t5"] {
+            let encoded = |model: &Blip2, picture: &str| {
+                let picture = decode(&common::files(name)[&format!("images/{picture}")]).expect("a picture");
+                block_on(model.encode(&picture)).expect("an encoding")
+            };
+            let answer = |model: &Blip2, image: &ImageFeatures, question: Option<&str>, config: &GenerationConfig| {
+                let mut go_on = |_: &str| ControlFlow::Continue(());
+                block_on(model.generate(image, question, config, &mut go_on)).expect("an answer").ids
+            };
+            let kept = Fixture::on(&device, name).model;
+            // Encoded once, so that the second question starts from the first one's picture.
+            let images = names.map(|picture| encoded(&kept, picture));
+            for (place, question) in questions.iter().chain(&questions).enumerate() {
+                for config in [&config, &beams] {
+                    let at = (place / 2) % 2;
+                    let found = answer(&kept, &images[at], *question, config);
+                    let fresh = Fixture::on(&device, name).model;
+                    let expected = answer(&fresh, &encoded(&fresh, names[at]), *question, config);
+                    assert_eq!(found, expected, "{name} on {}: question {place}", device.adapter.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_question_computes_only_what_is_new() {
+    let _alone = alone();
+    let device = common::gpu();
+    let fixture = Fixture::on(&device, "opt");
+    let picture = decode(&fixture.files["images/photo.png"]).expect("a picture");
+    let image = block_on(fixture.model.encode(&picture)).expect("an encoding");
+    let config = GenerationConfig { max_new_tokens: Some(1), ..GenerationConfig::default() };
+    let mut bytes = vec![];
+    for question in [PROMPTS[0], PROMPTS[0]] {
+        let before = launch::counts();
+        let mut go_on = |_: &str| ControlFlow::Continue(());
+        block_on(fixture.model.generate(&image, Some(question), &config, &mut go_on)).expect("an answer");
+        bytes.push((launch::counts() - before).bytes);
+    }
+    assert!(bytes[1] < bytes[0], "{bytes:?} bytes bound");
+}
+
+/// Longer than the room that a cache begins with.
+#[test]
+fn a_long_answer_is_what_the_model_says_without_a_cache() {
+    let _alone = alone();
+    let config = GenerationConfig { max_new_tokens: Some(180), eos_token_id: Some(ENDLESS), ..GenerationConfig::default() };
+    for device in both_devices() {
+        let fixture = Fixture::on(&device, "t5");
+        let features = fixture.features(&["photo.png"]);
+        let ids = fixture.generate(&features, GenerateInputs::Image, &config).ids.concat();
+        assert_eq!(ids.len(), 181);
+        for length in [64, 65, 66, 128, 129, 130, 180] {
+            let logits = fixture.logits(&features, &ids[..length]);
+            let next = highest(logits.last().expect("a position"));
+            assert_eq!(next, ids[length] as usize, "{} behind {length} ids", device.adapter.name);
+        }
+    }
 }

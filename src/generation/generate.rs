@@ -3,7 +3,7 @@
 
 use std::ops::ControlFlow;
 
-use burn_tensor::{Int, Tensor};
+use burn_tensor::Tensor;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -12,8 +12,8 @@ use crate::generation::logits_process::LogitsProcessors;
 use crate::generation::sampler::{Generator, sample};
 use crate::generation::settings::Settings;
 use crate::generation::stopping_criteria::{Finish, StopRule, StoppingCriteria};
-use crate::models::{LanguageModel, Prompt, ids_tensor};
-use crate::ops::{argmax, read_floats, read_ints, state::highest};
+use crate::models::{Decoding, LanguageModel, Prompt, ids_tensor};
+use crate::ops::{argmax, read_floats, start_reading, state::highest};
 use crate::pace::Pace;
 
 /// What generation starts from.
@@ -72,34 +72,102 @@ async fn row_by_row(
     on_step: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
 ) -> Result<Generated> {
     let copies = settings.num_return_sequences;
-    let (mut decoding, mut logits) = model.start(device, &inputs.prompt, settings.new_tokens(), copies).await?;
-    let mut ids = repeated(&inputs.prefix, copies);
-    let mut finished = vec![None; ids.len()];
-    let mut choice = Choice::new(settings, ids.len());
-    // Kernels want at least one id; −1 is none.
-    let eos = if settings.eos_token_ids.is_empty() { vec![u32::MAX] } else { settings.eos_token_ids.clone() };
-    let eos = ids_tensor(device, &eos);
-    let pad = settings.pad_token_id;
-    let mut pace = Pace::default();
-    loop {
-        let next = choice.next(device, logits, &ids, &finished).await?;
-        decoding.advance(&next, &eos, pad as i32)?;
-        let chosen = read_ints(next).await?;
-        let newest: Vec<u32> = chosen.into_iter().zip(&finished).map(|(id, finished)| finished.map_or(id as u32, |_| pad)).collect();
-        for ((row, id), finished) in ids.iter_mut().zip(&newest).zip(&mut finished) {
+    let prefix = inputs.prefix.first().map_or(0, Vec::len);
+    let (mut decoding, logits) = model.start(device, &inputs.prompt, settings.new_tokens(), copies).await?;
+    decoding.set_ends(&settings.eos_token_ids, settings.pad_token_id);
+    let mut rows = RowByRow {
+        ids: repeated(&inputs.prefix, copies),
+        finished: vec![None; inputs.prefix.len() * copies],
+        pad: settings.pad_token_id,
+        criteria,
+        on_step,
+    };
+    let mut choice = Choice::new(settings, rows.ids.len());
+    let finish = if choice.is_argmax() {
+        greedily(model, &mut decoding, logits, settings.new_tokens(), &mut rows).await?
+    } else {
+        by_choice(device, model, &mut decoding, logits, &mut choice, &mut rows).await?
+    };
+    let said = rows.ids.first().map_or(&[][..], |ids| &ids[prefix..]);
+    model.keep(decoding, said);
+    Ok(Generated { ids: rows.ids, sequences_scores: None, finish })
+}
+
+/// What has been said, and who hears of it.
+struct RowByRow<'a, 'b> {
+    ids: Vec<Vec<u32>>,
+    finished: Vec<Option<Finish>>,
+    pad: u32,
+    criteria: &'a mut StoppingCriteria<'b>,
+    on_step: &'a mut dyn FnMut(&[u32]) -> ControlFlow<()>,
+}
+
+impl RowByRow<'_, '_> {
+    /// Takes each row's next id. Says why it ended, when it did.
+    fn take(&mut self, chosen: Vec<i32>) -> Option<Finish> {
+        let pad = self.pad;
+        let newest: Vec<u32> = chosen.into_iter().zip(&self.finished).map(|(id, finished)| finished.map_or(id as u32, |_| pad)).collect();
+        for ((row, id), finished) in self.ids.iter_mut().zip(&newest).zip(&mut self.finished) {
             row.push(*id);
             if finished.is_none() {
-                *finished = criteria.finished(row);
+                *finished = self.criteria.finished(row);
             }
         }
-        let stopped = on_step(&newest).is_break();
-        let all: Option<Vec<Finish>> = finished.iter().copied().collect();
-        if stopped || all.is_some() {
-            let finish = if stopped { Finish::Stopped } else { Finish::of_rows(all.unwrap_or_default()) };
-            return Ok(Generated { ids, sequences_scores: None, finish });
+        let stopped = (self.on_step)(&newest).is_break();
+        let all: Option<Vec<Finish>> = self.finished.iter().copied().collect();
+        if stopped { Some(Finish::Stopped) } else { all.map(Finish::of_rows) }
+    }
+}
+
+/// The choice is made where the logits are, and the next step is queued before the last one's token has been read: one step is
+/// in vain when it turns out to have been the last.
+async fn greedily(
+    model: &LanguageModel,
+    decoding: &mut Decoding,
+    logits: Tensor<2>,
+    new_tokens: usize,
+    rows: &mut RowByRow<'_, '_>,
+) -> Result<Finish> {
+    let mut pace = Pace::default();
+    let first = argmax(&logits)?;
+    decoding.advance(&first)?;
+    let mut reading = start_reading(first)?;
+    for taken in 1.. {
+        // On the CPU nothing goes on meanwhile.
+        let ahead = match taken < new_tokens && decoding.is_queued() {
+            true => Some(start_reading(model.choose(decoding).await?)?),
+            false => None,
+        };
+        if let Some(finish) = rows.take(reading.await?) {
+            return Ok(finish);
         }
         pace.breathe().await;
-        logits = model.step(&mut decoding).await?;
+        reading = match ahead {
+            Some(ahead) => ahead,
+            None => start_reading(model.choose(decoding).await?)?,
+        };
+    }
+    Ok(Finish::Stopped)
+}
+
+/// Scores come to the host, are processed, and an id is drawn or the best is taken.
+async fn by_choice(
+    device: &Device,
+    model: &LanguageModel,
+    decoding: &mut Decoding,
+    mut logits: Tensor<2>,
+    choice: &mut Choice,
+    rows: &mut RowByRow<'_, '_>,
+) -> Result<Finish> {
+    let mut pace = Pace::default();
+    loop {
+        let chosen = choice.next(logits, &rows.ids, &rows.finished).await?;
+        decoding.advance(&ids_tensor(device, &chosen))?;
+        if let Some(finish) = rows.take(chosen.into_iter().map(|id| id as i32).collect()) {
+            return Ok(finish);
+        }
+        pace.breathe().await;
+        logits = model.step(decoding).await?;
     }
 }
 
@@ -117,7 +185,7 @@ async fn with_beams(
     let mut search = BeamSearch::new(settings, &inputs.prefix);
     let rows = inputs.prefix.len() * beams;
     // Ends are the search's business: a row of the device goes on as another beam.
-    let no_eos = ids_tensor(device, &[u32::MAX]);
+    decoding.set_ends(&[], settings.pad_token_id);
     let mut pace = Pace::default();
     loop {
         let mut scores = read_rows(logits, rows).await?;
@@ -128,10 +196,11 @@ async fn with_beams(
         }
         if step.done || stopped {
             let found = search.finish();
+            model.keep(decoding, &[]);
             let finish = if stopped { Finish::Stopped } else { found.finish };
             return Ok(Generated { ids: found.ids, sequences_scores: Some(found.sequences_scores), finish });
         }
-        decoding.advance(&ids_tensor(device, &step.tokens), &no_eos, settings.pad_token_id as i32)?;
+        decoding.advance(&ids_tensor(device, &step.tokens))?;
         decoding.reorder(device, &step.order)?;
         pace.breathe().await;
         logits = model.step(&mut decoding).await?;
@@ -152,26 +221,23 @@ impl Choice {
         Self { processors: LogitsProcessors::new(settings), generators, pad: settings.pad_token_id }
     }
 
-    /// logits [rows, V], or [B, V] where a prompt's rows are still alike → [rows]. What is only compared stays on the device.
-    async fn next(&mut self, device: &Device, logits: Tensor<2>, ids: &[Vec<u32>], finished: &[Option<Finish>]) -> Result<Tensor<1, Int>> {
-        if self.processors.is_empty() && self.generators.is_empty() {
-            return argmax(&logits);
-        }
+    /// Whether the best is taken, unprocessed.
+    fn is_argmax(&self) -> bool {
+        self.processors.is_empty() && self.generators.is_empty()
+    }
+
+    /// logits [rows, V], or [B, V] where a prompt's rows are still alike → an id for each row.
+    async fn next(&mut self, logits: Tensor<2>, ids: &[Vec<u32>], finished: &[Option<Finish>]) -> Result<Vec<u32>> {
         let width = logits.dims()[1];
         let mut scores = read_rows(logits, ids.len()).await?;
-        let next: Vec<u32> = scores
-            .chunks_exact_mut(width)
-            .enumerate()
-            .map(|(row, scores)| {
-                if finished[row].is_some() {
-                    return self.pad;
-                }
-                self.processors.process(&ids[row], scores);
-                let place = self.generators.get_mut(row).map_or_else(|| highest(scores), |generator| sample(scores, generator));
-                place as u32
-            })
-            .collect();
-        Ok(ids_tensor(device, &next))
+        let choose = |(row, scores): (usize, &mut [f32])| {
+            if finished[row].is_some() {
+                return self.pad;
+            }
+            self.processors.process(&ids[row], scores);
+            self.generators.get_mut(row).map_or_else(|| highest(scores), |generator| sample(scores, generator)) as u32
+        };
+        Ok(scores.chunks_exact_mut(width).enumerate().map(choose).collect())
     }
 }
 

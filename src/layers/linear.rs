@@ -4,7 +4,7 @@ use burn_tensor::{Int, Tensor};
 
 use crate::error::Result;
 use crate::ops::embedding::Lookup;
-use crate::ops::{Activation, Epilogue, embedding, linear};
+use crate::ops::{Fused, Norm, embedding, linear};
 use crate::weights::{Matrix, Weights};
 
 /// y = x·Wᵀ + b. HF `nn.Linear`: `weight` [out, in], `bias` [out].
@@ -29,24 +29,33 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
+    /// Layers over one input as one layer, their outputs side by side: `names` below `weights`, each [outputs, inputs].
+    pub fn load_joined(weights: &Weights, names: &[&str], [inputs, outputs]: [usize; 2], bias: bool) -> Result<Self> {
+        let keys: Vec<String> = names.iter().map(|name| format!("{name}.weight")).collect();
+        let weight = weights.joined(&keys.iter().map(String::as_str).collect::<Vec<_>>(), &[outputs, inputs])?;
+        let biases = |names: &[&str]| names.iter().map(|name| weights.at(name).tensor("bias", [outputs])).collect::<Result<Vec<_>>>();
+        let bias = if bias { Some(Tensor::cat(biases(names)?, 0)) } else { None };
+        Ok(Self { weight, bias })
+    }
+
     /// x [rows, in] → [rows, out]
     pub fn forward(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), ..Epilogue::default() })
+        self.fused(x, Fused::default())
     }
 
-    /// activation(x·Wᵀ + b)
-    pub fn activated(&self, x: &Tensor<2>, activation: Activation) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), activation, ..Epilogue::default() })
-    }
-
-    /// activation(x·Wᵀ + b)·gate
-    pub fn gated(&self, x: &Tensor<2>, activation: Activation, gate: &Tensor<2>) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), activation, gate: Some(gate), ..Epilogue::default() })
+    /// norm(x)·Wᵀ + b
+    pub fn behind(&self, norm: Norm, x: &Tensor<2>) -> Result<Tensor<2>> {
+        self.fused(x, Fused { norm: Some(norm), ..Fused::default() })
     }
 
     /// x·Wᵀ + b + residual
     pub fn plus(&self, x: &Tensor<2>, residual: &Tensor<2>) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue { bias: self.bias.as_ref(), residual: Some(residual), ..Epilogue::default() })
+        self.fused(x, Fused { residual: Some(residual), ..Fused::default() })
+    }
+
+    /// What rides along besides the layer's own bias.
+    pub fn fused(&self, x: &Tensor<2>, fused: Fused) -> Result<Tensor<2>> {
+        linear(x, &self.weight, Fused { bias: self.bias.as_ref(), ..fused })
     }
 }
 
@@ -76,8 +85,8 @@ impl Embedding {
         embedding(&self.weight, lookup)
     }
 
-    /// The tied head: x [rows, width] → logits [rows, vocabulary].
-    pub fn as_head(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        linear(x, &self.weight, Epilogue::default())
+    /// The tied head, behind a norm where there is one: x [rows, width] → logits [rows, vocabulary].
+    pub fn as_head(&self, norm: Option<Norm>, x: &Tensor<2>) -> Result<Tensor<2>> {
+        linear(x, &self.weight, Fused { norm, ..Fused::default() })
     }
 }

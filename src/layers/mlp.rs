@@ -4,7 +4,7 @@ use burn_tensor::Tensor;
 
 use crate::error::Result;
 use crate::layers::Linear;
-use crate::ops::Activation;
+use crate::ops::{Activation, Fused, Norm};
 
 #[derive(Debug, Clone)]
 pub struct Mlp {
@@ -14,8 +14,9 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// x [rows, width] → fc2(activation(fc1(x))) + residual
-    pub fn plus(&self, x: &Tensor<2>, residual: &Tensor<2>) -> Result<Tensor<2>> {
-        self.fc2.plus(&self.fc1.activated(x, self.activation)?, residual)
+    /// x [rows, width] → fc2(activation(fc1(norm(x)))) + residual
+    pub fn plus(&self, norm: Option<Norm>, x: &Tensor<2>, residual: &Tensor<2>) -> Result<Tensor<2>> {
+        let inner = self.fc1.fused(x, Fused { norm, activation: self.activation, ..Fused::default() })?;
+        self.fc2.plus(&inner, residual)
     }
 }

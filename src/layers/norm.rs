@@ -3,7 +3,7 @@
 use burn_tensor::Tensor;
 
 use crate::error::Result;
-use crate::ops::{layer_norm, rms_norm};
+use crate::ops::Norm;
 use crate::weights::Weights;
 
 #[derive(Debug, Clone)]
@@ -26,7 +26,12 @@ impl LayerNorm {
 
     /// x [rows, width] → the same shape
     pub fn forward(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        layer_norm(x, &self.weight, &self.bias, self.eps)
+        self.as_norm().of(x)
+    }
+
+    /// For the product behind it.
+    pub fn as_norm(&self) -> Norm<'_> {
+        Norm { gamma: &self.weight, beta: Some(&self.bias), eps: self.eps }
     }
 }
 
@@ -44,6 +49,11 @@ impl RmsNorm {
 
     /// x [rows, width] → the same shape
     pub fn forward(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        rms_norm(x, &self.weight, self.eps)
+        self.as_norm().of(x)
+    }
+
+    /// For the product behind it.
+    pub fn as_norm(&self) -> Norm<'_> {
+        Norm { gamma: &self.weight, beta: None, eps: self.eps }
     }
 }

@@ -16,7 +16,7 @@ pub use retrieval::{
     Blip2ForImageTextRetrieval, Blip2TextModelWithProjection, Blip2VisionModelWithProjection, ImageTextMatchingOutput, Images,
     TextModelOutput, VisionModelOutput,
 };
-pub use text::{Decoding, LanguageModel, LanguageOptions, LanguageOutput, Prompt, SpecialTokens};
+pub use text::{Decoding, LanguageModel, LanguageOptions, LanguageOutput, PositionKey, Prompt, SpecialTokens};
 pub use text_embeddings::Blip2TextEmbeddings;
 pub use vision::{Blip2VisionModel, VisionOptions, VisionOutput};
 

@@ -236,11 +236,11 @@ struct QFormerLayer {
 impl QFormerLayer {
     fn load(config: &Blip2QFormerConfig, index: usize, weights: &Weights) -> Result<Self> {
         let crosses = index.is_multiple_of(config.cross_attention_frequency);
-        let load = |name: &str, keys_from: usize| QFormerAttention::load(config, keys_from, &weights.at(name));
+        let load = |name: &str, keys_from: Option<usize>| QFormerAttention::load(config, keys_from, &weights.at(name));
         let text = config.use_qformer_text_input;
         Ok(Self {
-            attention: load("attention", config.hidden_size)?,
-            crossattention: crosses.then(|| load("crossattention", config.encoder_hidden_size)).transpose()?,
+            attention: load("attention", None)?,
+            crossattention: crosses.then(|| load("crossattention", Some(config.encoder_hidden_size))).transpose()?,
             query_feed_forward: FeedForward::load(config, &weights.at("intermediate_query"), &weights.at("output_query"))?,
             text_feed_forward: text.then(|| FeedForward::load(config, &weights.at("intermediate"), &weights.at("output"))).transpose()?,
         })
@@ -297,40 +297,63 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        self.norm.forward(&self.mlp.plus(x, x)?)
+        self.norm.forward(&self.mlp.plus(None, x, x)?)
     }
 }
 
-/// LN(dense(softmax(q·kᵀ/√head_dim + bias)·v) + x), keys and values from `encoder`.
+/// LN(dense(softmax(q·kᵀ/√head_dim + bias)·v) + x), keys and values from x or from the image.
 #[derive(Clone)]
 struct QFormerAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    products: Products,
     dense: Linear,
     norm: LayerNorm,
     heads: Heads,
 }
 
+/// What is multiplied with one input is one layer.
+#[derive(Clone)]
+enum Products {
+    /// query, key and value
+    OfItself(Linear),
+    Cross {
+        query: Linear,
+        key_value: Linear,
+    },
+}
+
 impl QFormerAttention {
-    fn load(config: &Blip2QFormerConfig, keys_from: usize, weights: &Weights) -> Result<Self> {
+    fn load(config: &Blip2QFormerConfig, keys_from: Option<usize>, weights: &Weights) -> Result<Self> {
         let width = config.hidden_size;
         let head_dim = width / config.num_attention_heads;
         let parts = weights.at("attention");
+        let products = match keys_from {
+            None => Products::OfItself(Linear::load_joined(&parts, &["query", "key", "value"], [width, width], true)?),
+            Some(keys_from) => Products::Cross {
+                query: Linear::load(&parts.at("query"), [width, width], true)?,
+                key_value: Linear::load_joined(&parts, &["key", "value"], [keys_from, width], true)?,
+            },
+        };
         Ok(Self {
-            query: Linear::load(&parts.at("query"), [width, width], true)?,
-            key: Linear::load(&parts.at("key"), [keys_from, width], true)?,
-            value: Linear::load(&parts.at("value"), [keys_from, width], true)?,
+            products,
             dense: Linear::load(&weights.at("output.dense"), [width, width], true)?,
             norm: LayerNorm::load(&weights.at("output.LayerNorm"), width, config.layer_norm_eps)?,
             heads: Heads { count: config.num_attention_heads, head_dim, scale: (head_dim as f32).powf(-0.5) },
         })
     }
 
-    /// Weights [B, heads, S, T] come along where they are asked for.
+    /// `encoder` is what a cross-attention looks at. Weights [B, heads, S, T] come along where they are asked for.
     fn forward(&self, pass: &Pass, x: &Tensor<2>, encoder: &Tensor<2>, bias: Option<&Tensor<3>>) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
-        let (q, k, v) = (self.query.forward(x)?, self.key.forward(encoder)?, self.value.forward(encoder)?);
-        let (q, k, v) = (Rows::whole(&q), Rows::whole(&k), Rows::whole(&v));
+        let (own, seen) = match &self.products {
+            Products::OfItself(layer) => (layer.forward(x)?, None),
+            Products::Cross { query, key_value } => (query.forward(x)?, Some(key_value.forward(encoder)?)),
+        };
+        let [q, k, v] = match &seen {
+            None => Rows::parts(&own),
+            Some(seen) => {
+                let [k, v] = Rows::parts(seen);
+                [Rows::whole(&own), k, v]
+            }
+        };
         let attended = attention(pass.batch, q, k, v, self.heads, bias)?;
         let weights = pass.output_attentions.then(|| attention_weights(pass.batch, q, k, self.heads, bias)).transpose()?;
         Ok((self.norm.forward(&self.dense.plus(&attended, x)?)?, weights))

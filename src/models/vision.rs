@@ -231,12 +231,11 @@ impl VisionLayer {
 
     /// x [B·(1 + P), hidden] → the same shape, and the weights [B, heads, 1 + P, 1 + P] where they are asked for.
     fn forward(&self, batch: usize, x: &Tensor<2>, output_attentions: bool) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
-        let width = x.dims()[1];
-        let qkv = self.qkv.forward(&self.layer_norm1.forward(x)?)?;
-        let part = |place: usize| Rows { tensor: &qkv, offset: place * width };
-        let attended = attention(batch, part(0), part(1), part(2), self.heads, None)?;
-        let weights = output_attentions.then(|| attention_weights(batch, part(0), part(1), self.heads, None)).transpose()?;
+        let product = self.qkv.behind(self.layer_norm1.as_norm(), x)?;
+        let [q, k, v] = Rows::parts(&product);
+        let attended = attention(batch, q, k, v, self.heads, None)?;
+        let weights = output_attentions.then(|| attention_weights(batch, q, k, self.heads, None)).transpose()?;
         let x = self.projection.plus(&attended, x)?;
-        Ok((self.mlp.plus(&self.layer_norm2.forward(&x)?, &x)?, weights))
+        Ok((self.mlp.plus(Some(self.layer_norm2.as_norm()), &x, &x)?, weights))
     }
 }

@@ -1,4 +1,5 @@
-// A thread copies one float of k and one of v. info: positions, width, rows of the state for each row of k.
+// A thread copies one float of k and one of v. info: positions, width, rows of the state for each row of k; floats in a row
+// and the first of them, of k and of v.
 @compute @workgroup_size(64, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -11,6 +12,8 @@ fn main(
     let row = at / (positions * width);
     if (row * info[2] >= u32(state[1])) { return; }
     let to = (row * info[2] * u32(state[2]) + u32(state[0])) * width + at % (positions * width);
-    k_cache[to] = k[at];
-    v_cache[to] = v[at];
+    let from_k = at / width * info[3] + info[4] + at % width;
+    let from_v = at / width * info[5] + info[6] + at % width;
+    k_cache[to] = k[from_k];
+    if (FUSED == 1u) { v_cache[to] = k[from_v]; } else { v_cache[to] = v[from_v]; }
 }

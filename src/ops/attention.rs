@@ -21,6 +21,12 @@ impl<'a> Rows<'a> {
     pub fn whole(tensor: &'a Tensor<2>) -> Self {
         Self { tensor, offset: 0 }
     }
+
+    /// N parts of equal width, side by side in one product.
+    pub fn parts<const N: usize>(tensor: &'a Tensor<2>) -> [Self; N] {
+        let width = tensor.dims()[1] / N;
+        std::array::from_fn(|place| Self { tensor, offset: place * width })
+    }
 }
 
 /// `scale` multiplies q·kᵀ: head_dim^-½, or 1 for T5.
@@ -99,8 +105,9 @@ mod gpu {
     pub(super) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias) -> Result<Tensor<2>> {
         let (queries, keys) = (q.tensor.dims()[0] / batch, k.tensor.dims()[0] / batch);
         let q_buffer = floats(q.tensor)?;
-        // WebGPU refuses one buffer bound twice: a fused product is bound once and read at three offsets.
-        let fused = [k.tensor, v.tensor].iter().all(|other| same(q.tensor, other));
+        // WebGPU refuses one buffer bound twice: a fused product is bound once and read at several offsets.
+        let shared = same(k.tensor, v.tensor);
+        let fused = shared && same(q.tensor, k.tensor);
         let y = empty(&q_buffer, [queries * batch, heads.count * heads.head_dim], burn_tensor::DType::F32);
         let mut kernel = Kernel::new(
             "attention",
@@ -108,6 +115,7 @@ mod gpu {
         )
         .constant("HEAD_DIM", heads.head_dim as u32)
         .constant("FUSED", fused.into())
+        .constant("SHARED", shared.into())
         .constant("BIAS", bias.dense.is_some().into())
         .constant("DISTANCE", bias.by_distance.is_some().into())
         .buffer("q", Type::F32, &q_buffer)
@@ -115,7 +123,8 @@ mod gpu {
         if fused {
             kernel = kernel.absent("k").absent("v");
         } else {
-            kernel = kernel.buffer("k", Type::F32, &floats(k.tensor)?).buffer("v", Type::F32, &floats(v.tensor)?);
+            kernel = kernel.buffer("k", Type::F32, &floats(k.tensor)?);
+            kernel = if shared { kernel.absent("v") } else { kernel.buffer("v", Type::F32, &floats(v.tensor)?) };
         }
         let bias_rows = bias.dense.map_or(1, |bias| bias.dims()[1]);
         kernel = match bias.dense {

@@ -1,4 +1,4 @@
-// Where a query finds its keys and values: rows of their own, or one fused product.
+// Where a query finds its keys and values: rows of their own, or of a product they share with each other or with it.
 struct Query { batch: u32, index: u32, head: u32, keys: u32 }
 
 fn query(index: u32) -> Query {
@@ -26,6 +26,7 @@ fn key(at: u32) -> f32 {
 }
 fn value(at: u32) -> f32 {
     if (FUSED == 1u) { return q[at]; }
+    if (SHARED == 1u) { return k[at]; }
     return v[at];
 }
 // What the score becomes: the bias is added, and nothing is masked.

@@ -1,5 +1,6 @@
 // Keys and values in a decoder's cache, reached through its state (ops::state has the layout). info: heads, width, scale,
-// queries of a row, rows of the state for each row of queries, reach of the biases by distance.
+// queries of a row, rows of the state for each row of queries, reach of the biases by distance, floats in a row of q and the
+// first of them.
 struct Query { batch: u32, index: u32, head: u32, keys: u32 }
 
 fn rows() -> u32 { return u32(state[1]); }
@@ -11,9 +12,11 @@ fn query(index: u32) -> Query {
     return Query(row / queries * info[4], row % queries, index % heads, u32(state[0]) + queries);
 }
 fn query_at(asked: Query) -> u32 {
+    return (asked.batch / info[4] * info[3] + asked.index) * info[6] + info[7] + asked.head * HEAD_DIM;
+}
+fn output_at(asked: Query) -> u32 {
     return (asked.batch / info[4] * info[3] + asked.index) * info[1] + asked.head * HEAD_DIM;
 }
-fn output_at(asked: Query) -> u32 { return query_at(asked); }
 fn score_scale() -> f32 { return bitcast<f32>(info[2]); }
 
 fn key_at(asked: Query, j: u32) -> u32 {

@@ -6,8 +6,8 @@ use burn_tensor::{Int, Tensor, TensorData};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::ops::embedding::Lookup;
-use crate::ops::{Activation, Bias, DistanceBias, Epilogue, Heads, Rows, StepState};
-use crate::ops::{advance, append, argmax, attention, cached_attention, embedding, layer_norm, linear, reorder, rms_norm};
+use crate::ops::{Activation, Bias, DistanceBias, Fused, Heads, Norm, Rows, StepState};
+use crate::ops::{advance, argmax, attention, cached_attention, embedding, layer_norm, linear, reorder, rms_norm};
 use crate::ops::{read_floats, read_ints};
 use crate::weights::quant::{Quant, unpack_row, words_per_row};
 use crate::weights::{Chunk, Matrix};
@@ -185,19 +185,45 @@ async fn check_linear(device: &Device, quant: Quant, (m, k, n): (usize, usize, u
     let gated: Vec<f32> = expected.iter().zip(&residual).map(|(y, gate)| y * gate).collect();
     expected.iter_mut().zip(&residual).for_each(|(y, residual)| *y += residual);
     let (x, bias, residual) = (floats(device, &x, [m, k]), floats(device, &bias, [n]), floats(device, &residual, [m, n]));
-    let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, residual: Some(&residual), gate: None };
-    let mut worst = compare("linear", &read_floats(linear(&x, &weight, epilogue)?).await?, &expected)?;
-    let gate = Epilogue { residual: None, gate: Some(&residual), ..epilogue };
+    let fused = Fused { bias: Some(&bias), activation: Activation::Relu, residual: Some(&residual), gate: None, norm: None };
+    let mut worst = compare("linear", &read_floats(linear(&x, &weight, fused)?).await?, &expected)?;
+    let gate = Fused { residual: None, gate: Some(&residual), ..fused };
     worst = worst.max(compare("linear gated", &read_floats(linear(&x, &weight, gate)?).await?, &gated)?);
     #[cfg(feature = "webgpu")]
     if device.kind == crate::device::DeviceKind::Webgpu {
         for variant in linear::gpu::Variant::ALL {
-            let found = read_floats(linear::gpu::linear(&x, &weight, epilogue, variant)?).await?;
+            let found = read_floats(linear::gpu::linear(&x, &weight, fused, variant)?).await?;
             worst = worst.max(compare(&format!("linear {variant:?}"), &found, &expected)?);
         }
     }
-    worst = worst.max(0.0);
+    worst = worst.max(check_linear_behind_norm(device, &mut noise, quant, [m, k, n]).await?);
     Ok(worst)
+}
+
+/// LayerNorm and RMSNorm before the product.
+async fn check_linear_behind_norm(device: &Device, noise: &mut Noise, quant: Quant, [m, k, n]: [usize; 3]) -> Result<f32> {
+    let (weight, values) = matrix(device, noise, quant, n, k);
+    let (x, gamma, beta) = (noise.floats(m * k), noise.floats(k), noise.floats(k));
+    let (on_device, gamma_tensor, beta_tensor) = (floats(device, &x, [m, k]), floats(device, &gamma, [k]), floats(device, &beta, [k]));
+    let mut worst = 0.0f32;
+    for centred in [true, false] {
+        let beta_of = |c: usize| if centred { beta[c] } else { 0.0 };
+        let normed: Vec<f32> = x.chunks_exact(k).flat_map(|row| norm_reference(row, &gamma, beta_of, centred, 1e-5)).collect();
+        let expected = linear_reference(&normed, &values, [m, k, n]);
+        let norm = Norm { gamma: &gamma_tensor, beta: centred.then_some(&beta_tensor), eps: 1e-5 };
+        let found = read_floats(linear(&on_device, &weight, Fused { norm: Some(norm), ..Fused::default() })?).await?;
+        worst = worst.max(compare("linear behind a norm", &found, &expected)?);
+    }
+    Ok(worst)
+}
+
+/// One row.
+fn norm_reference(x: &[f32], gamma: &[f32], beta: impl Fn(usize) -> f32, centred: bool, eps: f64) -> Vec<f32> {
+    let count = x.len() as f64;
+    let mean = if centred { x.iter().map(|x| f64::from(*x)).sum::<f64>() / count } else { 0.0 };
+    let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+    let scaled = |c: usize| (f64::from(x[c]) - mean) / (variance + eps).sqrt() * f64::from(gamma[c]) + f64::from(beta(c));
+    (0..x.len()).map(|c| scaled(c) as f32).collect()
 }
 
 async fn check_activation(device: &Device, activation: Activation) -> Result<f32> {
@@ -207,8 +233,8 @@ async fn check_activation(device: &Device, activation: Activation) -> Result<f32
     let weight = Matrix { quant: Quant::F32, rows: k, columns: k, chunks: vec![Chunk { rows: 0..k, words: ints(device, &identity) }] };
     let x: Vec<f32> = (0..k).map(|i| (i as f32 - 24.0) * 0.5).collect();
     let expected: Vec<f32> = x.iter().map(|x| activation.apply(*x)).collect();
-    let epilogue = Epilogue { activation, ..Epilogue::default() };
-    compare("activation", &read_floats(linear(&floats(device, &x, [1, k]), &weight, epilogue)?).await?, &expected)
+    let fused = Fused { activation, ..Fused::default() };
+    compare("activation", &read_floats(linear(&floats(device, &x, [1, k]), &weight, fused)?).await?, &expected)
 }
 
 async fn check_embedding(device: &Device, quant: Quant) -> Result<f32> {
@@ -234,14 +260,7 @@ async fn check_layer_norm(device: &Device, rows: usize, width: usize) -> Result<
     let mut noise = Noise(width as u32 + 5);
     let (x, gamma, beta) = (noise.floats(rows * width), noise.floats(width), noise.floats(width));
     let eps = 1e-5;
-    let mut expected = vec![];
-    for row in x.chunks_exact(width) {
-        let mean = row.iter().map(|x| f64::from(*x)).sum::<f64>() / width as f64;
-        let variance = row.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / width as f64;
-        for (c, x) in row.iter().enumerate() {
-            expected.push(((f64::from(*x) - mean) / (variance + eps).sqrt() * f64::from(gamma[c]) + f64::from(beta[c])) as f32);
-        }
-    }
+    let expected: Vec<f32> = x.chunks_exact(width).flat_map(|row| norm_reference(row, &gamma, |c| beta[c], true, eps)).collect();
     let (x, gamma, beta) = (floats(device, &x, [rows, width]), floats(device, &gamma, [width]), floats(device, &beta, [width]));
     compare("layer_norm", &read_floats(layer_norm(&x, &gamma, &beta, eps)?).await?, &expected)
 }
@@ -249,11 +268,7 @@ async fn check_layer_norm(device: &Device, rows: usize, width: usize) -> Result<
 async fn check_rms_norm(device: &Device, rows: usize, width: usize) -> Result<f32> {
     let mut noise = Noise(width as u32 + 9);
     let (x, gamma, eps) = (noise.floats(rows * width), noise.floats(width), 1e-6);
-    let mut expected = vec![];
-    for row in x.chunks_exact(width) {
-        let squares = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / width as f64;
-        expected.extend(row.iter().zip(&gamma).map(|(x, gamma)| (f64::from(*x) / (squares + eps).sqrt() * f64::from(*gamma)) as f32));
-    }
+    let expected: Vec<f32> = x.chunks_exact(width).flat_map(|row| norm_reference(row, &gamma, |_| 0.0, false, eps)).collect();
     let found = rms_norm(&floats(device, &x, [rows, width]), &floats(device, &gamma, [width]), eps)?;
     compare("rms_norm", &read_floats(found).await?, &expected)
 }
@@ -362,10 +377,15 @@ async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3
             }
         }
         let [q, k, v] = [q, k, v].map(|values| floats(device, &values, [active * positions, width]));
-        append(&state, &k, &v, &mut k_cache, &mut v_cache)?;
-        let found = read_floats(cached_attention(&state, &q, &k_cache, &v_cache, heads, by_distance.as_ref())?).await?;
-        worst = worst.max(compare("cached_attention", &found, &expected)?);
+        // Once as three tensors, once as one fused product: of the same positions, so the second writes what the first wrote.
+        let fused = Tensor::cat(vec![q.clone(), k.clone(), v.clone()], 1);
+        let parts = [0, 1, 2].map(|place| Rows { tensor: &fused, offset: place * width });
+        for parts in [[Rows::whole(&q), Rows::whole(&k), Rows::whole(&v)], parts] {
+            let found = cached_attention(&state, parts, &mut k_cache, &mut v_cache, heads, by_distance.as_ref())?;
+            worst = worst.max(compare("cached_attention", &read_floats(found).await?, &expected)?);
+        }
         advance(&mut state, &ints(device, &vec![7; rows]), positions, &ints(device, &[-1]), 0)?;
+        state.advanced(positions);
         // Each prompt's beams go round; the first of the second prompt is taken twice.
         let last_of = |row: usize| row / beams * beams + beams - 1;
         let order: Vec<usize> = (0..rows)
@@ -407,7 +427,9 @@ async fn check_advance(device: &Device) -> Result<f32> {
     let mut state = StepState::new(device, &mask, &[2, 2, 2], 1, 6)?;
     let eos = ints(device, &[40, 41]);
     advance(&mut state, &ints(device, &[10, 11, 41]), 2, &eos, 9)?;
+    state.advanced(2);
     advance(&mut state, &ints(device, &[20, 40, 22]), 1, &eos, 9)?;
+    state.advanced(1);
     let words = read_ints(state.buffer.clone()).await?;
     let expected = [3, 3, 6, 0, 20, 40, 9, 3, 3, 3, 0, 1, 1];
     let as_floats = |values: &[i32]| values.iter().map(|value| *value as f32).collect::<Vec<_>>();

@@ -6,9 +6,10 @@ static DISPATCHES: AtomicU64 = AtomicU64::new(0);
 static READBACKS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 static WEIGHTS: AtomicU64 = AtomicU64::new(0);
+static REPLAYS: AtomicU64 = AtomicU64::new(0);
 
-/// What our kernels have launched since the program started. Burn's own operations are not in it.
-#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
+/// What our kernels have launched since the program started, replayed launches too. Burn's own operations are not in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     pub dispatches: u64,
     pub readbacks: u64,
@@ -16,11 +17,50 @@ pub struct Counts {
     pub bytes: u64,
     /// Bytes of packed weights that products have read: a matrix as often as its kernel goes over it.
     pub weights: u64,
+    /// Recorded steps that were replayed: their launches are in the other counts.
+    pub replays: u64,
+}
+
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            dispatches: self.dispatches - before.dispatches,
+            readbacks: self.readbacks - before.readbacks,
+            bytes: self.bytes - before.bytes,
+            weights: self.weights - before.weights,
+            replays: self.replays - before.replays,
+        }
+    }
 }
 
 pub fn counts() -> Counts {
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    Counts { dispatches: load(&DISPATCHES), readbacks: load(&READBACKS), bytes: load(&BYTES), weights: load(&WEIGHTS) }
+    Counts {
+        dispatches: load(&DISPATCHES),
+        readbacks: load(&READBACKS),
+        bytes: load(&BYTES),
+        weights: load(&WEIGHTS),
+        replays: load(&REPLAYS),
+    }
+}
+
+/// Launches that were queued again from a recording.
+#[cfg(feature = "webgpu")]
+pub(crate) fn count_replay(counts: Counts) {
+    DISPATCHES.fetch_add(counts.dispatches, Ordering::Relaxed);
+    BYTES.fetch_add(counts.bytes, Ordering::Relaxed);
+    WEIGHTS.fetch_add(counts.weights, Ordering::Relaxed);
+    REPLAYS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Launches that were counted while they were only recorded.
+#[cfg(feature = "webgpu")]
+pub(crate) fn count_recorded(counts: Counts) {
+    DISPATCHES.fetch_sub(counts.dispatches, Ordering::Relaxed);
+    BYTES.fetch_sub(counts.bytes, Ordering::Relaxed);
+    WEIGHTS.fetch_sub(counts.weights, Ordering::Relaxed);
 }
 
 pub(crate) fn count_readback() {

@@ -1,5 +1,5 @@
-//! y = activation(x·Wᵀ + b)·gate + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact` arithmetic:
-//! dequantized weights times f32 activations). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
+//! y = activation(norm(x)·Wᵀ + b)·gate + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact`
+//! arithmetic: dequantized weights times f32 activations). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
 //! One launch a chunk of W.
 //!
 //! On the GPU a thread makes 4 x 4 outputs where there are many rows; with few rows (a decode step) a workgroup shares the
@@ -10,12 +10,15 @@ use burn_tensor::Tensor;
 
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
+use crate::ops::norm::Norm;
 use crate::ops::{Activation, device_kind};
 use crate::weights::Matrix;
 
 /// What rides along with a product.
 #[derive(Clone, Copy, Default)]
-pub struct Epilogue<'a> {
+pub struct Fused<'a> {
+    /// Comes before it.
+    pub norm: Option<Norm<'a>>,
     pub bias: Option<&'a Tensor<1>>,
     pub activation: Activation,
     pub residual: Option<&'a Tensor<2>>,
@@ -24,26 +27,28 @@ pub struct Epilogue<'a> {
 }
 
 /// See the module. Errors: input-invalid when shapes disagree.
-pub fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Result<Tensor<2>> {
+pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>> {
     let [rows, columns] = x.dims();
     let shape = [rows, weight.rows];
-    let bias_fits = epilogue.bias.is_none_or(|bias| bias.dims() == [weight.rows]);
-    let other_fits = match (epilogue.residual, epilogue.gate) {
+    let bias_fits = fused.bias.is_none_or(|bias| bias.dims() == [weight.rows]);
+    let other_fits = match (fused.residual, fused.gate) {
         (Some(other), None) | (None, Some(other)) => other.dims() == shape,
         (None, None) => true,
         (Some(_), Some(_)) => false,
     };
-    if columns != weight.columns || !bias_fits || !other_fits {
+    if columns != weight.columns || !bias_fits || !other_fits || fused.norm.is_some_and(|norm| !norm.fits(columns)) {
         return Err(Error::kernel(
             "linear",
-            format!("x {:?}, weight {:?}, bias {:?}", x.dims(), [weight.rows, weight.columns], epilogue.bias.map(|bias| bias.dims())),
+            format!("x {:?}, weight {:?}, bias {:?}", x.dims(), [weight.rows, weight.columns], fused.bias.map(|bias| bias.dims())),
         ));
     }
+    let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
+    let x = normed.as_ref().unwrap_or(x);
     match device_kind(x) {
         #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, epilogue),
+        DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, fused),
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::linear(x, weight, epilogue, gpu::Variant::choose(rows)),
+        DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows)),
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("linear", format!("no {kind:?} in this build"))),
     }
@@ -89,11 +94,11 @@ pub(crate) mod gpu {
         }
     }
 
-    pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue, variant: Variant) -> Result<Tensor<2>> {
+    pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused, variant: Variant) -> Result<Tensor<2>> {
         let m = x.dims()[0];
         let x = floats(x)?;
-        let bias = epilogue.bias.map(floats).transpose()?;
-        let other = epilogue.residual.or(epilogue.gate).map(floats).transpose()?;
+        let bias = fused.bias.map(floats).transpose()?;
+        let other = fused.residual.or(fused.gate).map(floats).transpose()?;
         let y = empty(&x, [m, weight.rows], burn_tensor::DType::F32);
         let (kind, rows) = match variant {
             Variant::Tile { rows } => (0, rows),
@@ -109,10 +114,10 @@ pub(crate) mod gpu {
                 .constant("VARIANT", kind)
                 .constant("ROWS", rows as u32)
                 .constant("QUANT", weight.quant as u32)
-                .constant("ACTIVATION", epilogue.activation as u32)
+                .constant("ACTIVATION", fused.activation as u32)
                 .constant("BIAS", bias.is_some().into())
-                .constant("RESIDUAL", epilogue.residual.is_some().into())
-                .constant("GATE", epilogue.gate.is_some().into())
+                .constant("RESIDUAL", fused.residual.is_some().into())
+                .constant("GATE", fused.gate.is_some().into())
                 .buffer("x", Type::F32, &x)
                 .weights("words", &ints(&chunk.words)?, m.div_ceil(rows))
                 .buffer("y", Type::F32, &y);

@@ -8,6 +8,26 @@ use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::ops::device_kind;
 
+/// A norm and its weights, [width] each.
+#[derive(Clone, Copy)]
+pub struct Norm<'a> {
+    pub gamma: &'a Tensor<1>,
+    /// Of a LayerNorm; without it, it is an RMSNorm.
+    pub beta: Option<&'a Tensor<1>>,
+    pub eps: f64,
+}
+
+impl Norm<'_> {
+    pub(super) fn fits(&self, width: usize) -> bool {
+        self.gamma.dims() == [width] && self.beta.is_none_or(|beta| beta.dims() == [width])
+    }
+
+    /// x [rows, width] → the same shape. Errors: kernel when shapes disagree.
+    pub fn of(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
+        norm(x, self.gamma, self.beta, self.eps)
+    }
+}
+
 /// See the module. Errors: kernel when shapes disagree.
 pub fn layer_norm(x: &Tensor<2>, gamma: &Tensor<1>, beta: &Tensor<1>, eps: f64) -> Result<Tensor<2>> {
     norm(x, gamma, Some(beta), eps)

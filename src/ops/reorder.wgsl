@@ -1,5 +1,5 @@
-// A thread a word of the new state: filled positions of `cache_row` come from the row that this one goes on from.
-// info: count of words, where `cache_row` begins.
+// COPY: a thread keeps one word of what `cache_row` says. Else it takes it from the row that this row goes on from, as far as
+// positions are filled. info: where `cache_row` begins.
 @compute @workgroup_size(64, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -7,13 +7,13 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let at = workgroup_index(group, groups) * WORKGROUP + lane;
-    if (at >= info[0]) { return; }
-    var source = at;
-    if (at >= info[1]) {
-        let capacity = u32(before[2]);
-        let row = (at - info[1]) / capacity;
-        let position = (at - info[1]) % capacity;
-        if (position < u32(before[0])) { source = info[1] + u32(order[row]) * capacity + position; }
+    let capacity = u32(state[2]);
+    if (at >= u32(state[1]) * capacity) { return; }
+    let position = at % capacity;
+    if (COPY == 1u) {
+        // `order` has to be used by every variant.
+        before[at] = select(state[info[0] + at], order[0], false);
+    } else if (position < u32(state[0])) {
+        state[info[0] + at] = before[u32(order[at / capacity]) * capacity + position];
     }
-    state[at] = before[source];
 }

@@ -10,8 +10,7 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
-use crate::ops::attention::MAX_HEAD_DIM;
-use crate::ops::{DistanceBias, Heads, device_kind};
+use crate::ops::device_kind;
 
 /// Where `tokens` begin.
 const HEADER: usize = 4;
@@ -23,6 +22,8 @@ pub struct StepState {
     pub capacity: usize,
     /// How many positions are filled, as the host knows it: for checks and for the end of the cache.
     length: usize,
+    /// Whether the next forward is of prompts.
+    in_prompt: bool,
     pub(crate) buffer: Tensor<1, Int>,
 }
 
@@ -30,28 +31,57 @@ impl StepState {
     /// A state for `beams` rows a prompt, whose caches hold up to `capacity` positions; the mask [prompts, n ≤ capacity] is
     /// that of the prompts, later positions are attended. `next_position` is each prompt's position id after it.
     pub fn new(device: &Device, attention_mask: &[Vec<u32>], next_position: &[i32], beams: usize, capacity: usize) -> Result<Self> {
+        let words = words(attention_mask, next_position, beams, capacity, 0)?;
+        let buffer = match device.kind {
+            DeviceKind::Cpu => Tensor::from_data(TensorData::new(words.clone(), [words.len()]), &device.burn),
+            DeviceKind::Webgpu => device.room(words.len()),
+        };
         let rows = attention_mask.len() * beams;
-        if rows == 0 || next_position.len() != attention_mask.len() || attention_mask.iter().any(|mask| mask.len() > capacity) {
+        let mut state = Self { rows, beams, capacity, length: 0, in_prompt: true, buffer };
+        state.write(device, words)?;
+        Ok(state)
+    }
+
+    /// Starts again with other prompts, as many as before, of which the caches hold the first `length` positions already.
+    /// The buffer stays where it is. Errors: kernel when the shape is another one.
+    pub fn restart(&mut self, device: &Device, attention_mask: &[Vec<u32>], next_position: &[i32], length: usize) -> Result<()> {
+        let words = words(attention_mask, next_position, self.beams, self.capacity, length)?;
+        if words.len() != self.buffer.dims()[0] || attention_mask.iter().any(|mask| mask.len() <= length) {
             let prompts = attention_mask.len();
-            let reason = format!("{prompts} prompts, {beams} beams, {} positions, capacity {capacity}", next_position.len());
-            return Err(Error::kernel("state", reason));
+            return Err(Error::kernel("state", format!("{prompts} prompts after {length} positions for {} rows", self.rows)));
         }
-        let mut words = vec![0i32, rows as i32, capacity as i32, 0];
-        words.extend(std::iter::repeat_n(0, rows));
-        words.extend(next_position.iter().flat_map(|position| std::iter::repeat_n(*position, beams)));
-        words.extend(std::iter::repeat_n(0, rows));
-        for mask in attention_mask.iter().flat_map(|mask| std::iter::repeat_n(mask, beams)) {
-            words.extend(mask.iter().map(|attended| i32::from(*attended != 0)));
-            words.extend(std::iter::repeat_n(1, capacity - mask.len()));
+        self.write(device, words)?;
+        (self.length, self.in_prompt) = (length, true);
+        Ok(())
+    }
+
+    fn write(&mut self, device: &Device, words: Vec<i32>) -> Result<()> {
+        match device.kind {
+            #[cfg(feature = "cpu")]
+            DeviceKind::Cpu => crate::ops::cpu::change_ints(&mut self.buffer, |buffer| buffer.copy_from_slice(&words)),
+            #[allow(unreachable_patterns)]
+            _ => device.write_words(&self.buffer, 0, bytemuck::cast_slice(&words)),
         }
-        for row in 0..rows {
-            let prompt = attention_mask[row / beams].len();
-            words.extend(std::iter::repeat_n((row / beams * beams) as i32, prompt));
-            words.extend(std::iter::repeat_n(row as i32, capacity - prompt));
-        }
-        let count = words.len();
-        let buffer = Tensor::from_data(TensorData::new(words, [count]), &device.burn);
-        Ok(Self { rows, beams, capacity, length: 0, buffer })
+    }
+
+    /// Room for more positions in the caches, which have to grow beside it. The buffer changes its place.
+    pub fn grow(&mut self, capacity: usize) {
+        let (rows, before) = (self.rows, self.capacity);
+        let device = self.buffer.device();
+        let tables = HEADER + 3 * rows;
+        let header = |range: std::ops::Range<usize>| self.buffer.clone().slice([range]);
+        let wider = |table: usize, filler: Vec<i32>| {
+            let at = tables + table * rows * before;
+            let kept: Tensor<2, Int> = self.buffer.clone().slice([at..at + rows * before]).reshape([rows, before]);
+            let filler = Tensor::from_data(TensorData::new(filler, [rows, capacity - before]), &device);
+            Tensor::cat(vec![kept, filler], 1).reshape([rows * capacity])
+        };
+        let extra = capacity - before;
+        let attended = wider(0, vec![1; rows * extra]);
+        let own_rows = wider(1, (0..rows).flat_map(|row| std::iter::repeat_n(row as i32, extra)).collect());
+        let capacity_word = Tensor::from_data(TensorData::new(vec![capacity as i32], [1]), &device);
+        self.buffer = Tensor::cat(vec![header(0..2), capacity_word, header(3..tables), attended, own_rows], 0);
+        self.capacity = capacity;
     }
 
     /// Rows that the next forward computes: one a prompt at first, then every beam.
@@ -61,7 +91,7 @@ impl StepState {
 
     /// How many of the state's rows stand behind each active one.
     pub(crate) fn stride(&self) -> usize {
-        if self.length == 0 { self.beams } else { 1 }
+        if self.in_prompt { self.beams } else { 1 }
     }
 
     pub fn length(&self) -> usize {
@@ -87,7 +117,14 @@ impl StepState {
         Tensor::zeros([self.rows * self.capacity, width], &self.buffer.device())
     }
 
-    fn check(&self, kernel: &str, positions: usize, width: usize, caches: [&Tensor<2>; 2]) -> Result<()> {
+    /// What the host knows of a step over `positions` positions whose `advance` has been queued.
+    pub fn advanced(&mut self, positions: usize) {
+        self.length += positions;
+        self.in_prompt = false;
+    }
+
+    /// Errors: kernel unless the caches are the state's and have room for `positions` more.
+    pub(crate) fn check(&self, kernel: &str, positions: usize, width: usize, caches: [&Tensor<2>; 2]) -> Result<()> {
         let fits = caches.iter().all(|cache| cache.dims() == [self.rows * self.capacity, width]);
         if !fits || self.length + positions > self.capacity {
             let dims = caches.map(|cache| cache.dims());
@@ -97,101 +134,6 @@ impl StepState {
             ));
         }
         Ok(())
-    }
-}
-
-/// Copies k and v [rows·n, width] behind the positions that are filled. The length moves on with `advance`.
-pub fn append(state: &StepState, k: &Tensor<2>, v: &Tensor<2>, k_cache: &mut Tensor<2>, v_cache: &mut Tensor<2>) -> Result<()> {
-    let [count, width] = k.dims();
-    let (rows, stride) = (state.active_rows(), state.stride());
-    let positions = count / rows;
-    state.check("append", positions, width, [k_cache, v_cache])?;
-    if v.dims() != k.dims() || positions * rows != count {
-        return Err(Error::kernel("append", format!("k {:?}, v {:?}", k.dims(), v.dims())));
-    }
-    match device_kind(k) {
-        #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => {
-            use crate::ops::cpu::{change, floats};
-            for (new, cache) in [(k, k_cache), (v, v_cache)] {
-                let new = floats(new)?;
-                change(cache, |cache| {
-                    for (row, new) in new.floats().chunks_exact(positions * width).enumerate() {
-                        let at = (row * stride * state.capacity + state.length) * width;
-                        cache[at..at + new.len()].copy_from_slice(new);
-                    }
-                })?;
-            }
-            Ok(())
-        }
-        #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => {
-            use crate::ops::launch::{Kernel, Type, floats, ints};
-            let (k, v) = (floats(k)?, floats(v)?);
-            Kernel::new("append", include_str!("append.wgsl"))
-                .buffer("k", Type::F32, &k)
-                .buffer("v", Type::F32, &v)
-                .buffer("k_cache", Type::F32, &floats(k_cache)?)
-                .buffer("v_cache", Type::F32, &floats(v_cache)?)
-                .buffer("state", Type::I32, &ints(&state.buffer)?)
-                .info([positions, width, stride])
-                .launch((count * width).div_ceil(64))
-        }
-        #[allow(unreachable_patterns)]
-        kind => Err(Error::kernel("append", format!("no {kind:?} in this build"))),
-    }
-}
-
-/// Attention of q [rows·n, heads·head_dim], the newest n positions, over the cache with them in it: causal, and where the
-/// attention mask says so. A masked score becomes the lowest f32, as in HF, so that a row with nothing to attend to is
-/// an even mean.
-pub fn cached_attention(
-    state: &StepState,
-    q: &Tensor<2>,
-    k_cache: &Tensor<2>,
-    v_cache: &Tensor<2>,
-    heads: Heads,
-    by_distance: Option<&DistanceBias>,
-) -> Result<Tensor<2>> {
-    let [count, width] = q.dims();
-    let rows = state.active_rows();
-    let queries = count / rows;
-    state.check("cached_attention", queries, width, [k_cache, v_cache])?;
-    let fits = width == heads.count * heads.head_dim && queries * rows == count && heads.head_dim <= MAX_HEAD_DIM;
-    if !fits || by_distance.is_some_and(|bias| !bias.fits(heads)) {
-        return Err(Error::kernel("cached_attention", format!("q {:?}, {heads:?}", q.dims())));
-    }
-    match device_kind(q) {
-        #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => crate::ops::cpu::attention::cached_attention(state, q, k_cache, v_cache, heads, by_distance),
-        #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => {
-            use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
-            let q = floats(q)?;
-            let y = empty(&q, [count, width], burn_tensor::DType::F32);
-            let kernel = Kernel::new(
-                "cached_attention",
-                concat!(include_str!("distance.wgsl"), include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")),
-            )
-            .constant("HEAD_DIM", heads.head_dim as u32)
-            .constant("DISTANCE", by_distance.is_some().into())
-            .buffer("q", Type::F32, &q)
-            .buffer("k", Type::F32, &floats(k_cache)?)
-            .buffer("v", Type::F32, &floats(v_cache)?)
-            .buffer("state", Type::I32, &ints(&state.buffer)?)
-            .buffer("y", Type::F32, &y);
-            let kernel = match by_distance {
-                Some(bias) => kernel.buffer("distance", Type::F32, &floats(&bias.values)?),
-                None => kernel.absent("distance"),
-            };
-            let reach = by_distance.map_or(0, |bias| bias.reach);
-            kernel
-                .info([heads.count, width, heads.scale.to_bits() as usize, queries, state.stride(), reach])
-                .launch(count * heads.count)?;
-            Ok(tensor(y))
-        }
-        #[allow(unreachable_patterns)]
-        kind => Err(Error::kernel("cached_attention", format!("no {kind:?} in this build"))),
     }
 }
 
@@ -222,16 +164,19 @@ pub fn reorder(device: &Device, state: &mut StepState, order: &[usize]) -> Resul
             use crate::ops::launch::{Kernel, Type, empty, ints};
             let order: Vec<i32> = order.iter().map(|row| *row as i32).collect();
             let order = Tensor::<1, Int>::from_data(TensorData::new(order, [state.rows]), &device.burn);
-            let before = ints(&state.buffer)?;
-            let count = state.buffer.dims()[0];
-            let after = empty(&before, [count], burn_tensor::DType::I32);
-            Kernel::new("reorder", include_str!("reorder.wgsl"))
-                .buffer("before", Type::I32, &before)
-                .buffer("order", Type::I32, &ints(&order)?)
-                .buffer("state", Type::I32, &after)
-                .info([count, rows_at])
-                .launch(count.div_ceil(64))?;
-            state.buffer = Tensor::from_primitive::<burn_wgpu::Wgpu>(after);
+            let words = ints(&state.buffer)?;
+            let count = state.rows * state.capacity;
+            let before = empty(&words, [count], burn_tensor::DType::I32);
+            // Two launches: where a row is read from is overwritten by another's, and the buffer has to stay where it is.
+            for copy in [true, false] {
+                Kernel::new("reorder", include_str!("reorder.wgsl"))
+                    .constant("COPY", copy.into())
+                    .buffer("before", Type::I32, &before)
+                    .buffer("order", Type::I32, &ints(&order)?)
+                    .buffer("state", Type::I32, &words)
+                    .info([rows_at])
+                    .launch(count.div_ceil(64))?;
+            }
             Ok(())
         }
         #[allow(unreachable_patterns)]
@@ -278,9 +223,10 @@ pub(crate) fn highest(values: &[f32]) -> usize {
 }
 
 /// The end of a step over `positions` positions: rows that are not finished take their next token and position, the others
-/// take `pad`; an id of `eos` finishes a row. The first step, a prompt, leaves the position ids as they were made.
+/// take `pad`; an id of `eos` finishes a row. The first step, a prompt, leaves the position ids as they were made. The host
+/// learns of it by `StepState::advanced`. Errors: kernel.
 pub fn advance(state: &mut StepState, next: &Tensor<1, Int>, positions: usize, eos: &Tensor<1, Int>, pad: i32) -> Result<()> {
-    let first = state.length == 0;
+    let first = state.in_prompt;
     if next.dims() != [state.rows] {
         return Err(Error::kernel("advance", format!("{:?} tokens for {} rows", next.dims(), state.rows)));
     }
@@ -316,6 +262,29 @@ pub fn advance(state: &mut StepState, next: &Tensor<1, Int>, positions: usize, e
         #[allow(unreachable_patterns)]
         kind => return Err(Error::kernel("advance", format!("no {kind:?} in this build"))),
     }
-    state.length += positions;
     Ok(())
+}
+
+/// What the buffer holds at the start.
+fn words(attention_mask: &[Vec<u32>], next_position: &[i32], beams: usize, capacity: usize, length: usize) -> Result<Vec<i32>> {
+    let rows = attention_mask.len() * beams;
+    if rows == 0 || next_position.len() != attention_mask.len() || attention_mask.iter().any(|mask| mask.len() > capacity) {
+        let prompts = attention_mask.len();
+        let reason = format!("{prompts} prompts, {beams} beams, {} positions, capacity {capacity}", next_position.len());
+        return Err(Error::kernel("state", reason));
+    }
+    let mut words = vec![length as i32, rows as i32, capacity as i32, 0];
+    words.extend(std::iter::repeat_n(0, rows));
+    words.extend(next_position.iter().flat_map(|position| std::iter::repeat_n(*position, beams)));
+    words.extend(std::iter::repeat_n(0, rows));
+    for mask in attention_mask.iter().flat_map(|mask| std::iter::repeat_n(mask, beams)) {
+        words.extend(mask.iter().map(|attended| i32::from(*attended != 0)));
+        words.extend(std::iter::repeat_n(1, capacity - mask.len()));
+    }
+    for row in 0..rows {
+        let prompt = attention_mask[row / beams].len();
+        words.extend(std::iter::repeat_n((row / beams * beams) as i32, prompt));
+        words.extend(std::iter::repeat_n(row as i32, capacity - prompt));
+    }
+    Ok(words)
 }

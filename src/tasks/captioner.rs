@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use burn_tensor::{Tensor, TensorData};
 
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::generation::{Finish, Generated, GenerationConfig, Inputs, StopRule, StopStrings, ends_in_stop_string};
 #[cfg(not(target_family = "wasm"))]
 use crate::models::Class;
-use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel, config_json};
+use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel, PositionKey, Prompt, config_json};
 use crate::pace;
 use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
 use crate::tasks::any_model::on_device;
@@ -62,12 +63,31 @@ pub struct ImageFeatures {
     picture: Rc<RgbImage>,
     /// What T5's encoder made of the picture and a question, newest last.
     encoded: Rc<RefCell<Vec<Encoding>>>,
+    /// Of this encoding and no other.
+    id: u64,
 }
 
 /// A question, and what the language model starts from.
 type Encoding = (Option<String>, Inputs);
 
+/// Encodings that have been made.
+static ENCODINGS: AtomicU64 = AtomicU64::new(0);
+
 impl ImageFeatures {
+    /// What stands at each position of a prompt of these ids: a token, or a row of this picture's features.
+    fn keys(&self, ids: &[u32], image_token: u32) -> Vec<PositionKey> {
+        let mut features = 0;
+        let mut key = |id: &u32| {
+            if *id != image_token {
+                return PositionKey::from(*id);
+            }
+            features += 1;
+            // Above every id of a token.
+            (self.id + 1) << 32 | features
+        };
+        ids.iter().map(&mut key).collect()
+    }
+
     /// The picture at the model's size.
     pub fn picture(&self) -> &RgbImage {
         &self.picture
@@ -145,7 +165,8 @@ impl Blip2 {
         let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.captioner.device.burn);
         let features = self.captioner.get_image_features(&pixels, false).await?;
         pace::macrotask().await;
-        Ok(ImageFeatures { features, encode_ms: pace::now() - started, picture: Rc::new(picture), encoded: Rc::default() })
+        let (encode_ms, id) = (pace::now() - started, ENCODINGS.fetch_add(1, Ordering::Relaxed));
+        Ok(ImageFeatures { features, encode_ms, picture: Rc::new(picture), encoded: Rc::default(), id })
     }
 
     /// The text that continues `prompt` (a caption where it is `None`). `on_piece` gets the new text as it becomes certain;
@@ -234,7 +255,10 @@ impl Blip2 {
                 GenerateInputs::Ids { input_ids: encoded.input_ids, attention_mask: Some(encoded.attention_mask) }
             }
         };
-        let inputs = self.captioner.inputs(&image.features, asked).await?;
+        let mut inputs = self.captioner.inputs(&image.features, asked).await?;
+        if let (Prompt::Embeds { keys, .. }, [ids]) = (&mut inputs.prompt, &inputs.prefix[..]) {
+            *keys = Some(image.keys(ids, self.captioner.image_token()?));
+        }
         if self.captioner.model.language_model.is_encoder_decoder() {
             let mut kept = image.encoded.borrow_mut();
             if kept.len() == KEPT_ENCODINGS {

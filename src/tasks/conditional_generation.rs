@@ -202,7 +202,7 @@ impl Blip2ForConditionalGeneration {
                 let places = self.image_places(&inputs_embeds, attention_mask.len()).await?;
                 let inputs_embeds = self.model.scatter(&self.device, *inputs_embeds, &places, image_features)?;
                 let prefix = vec![vec![]; attention_mask.len()];
-                Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask }, prefix })
+                Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask, keys: None }, prefix })
             }
         }
     }
@@ -216,7 +216,7 @@ impl Blip2ForConditionalGeneration {
         Ok(ids)
     }
 
-    fn image_token(&self) -> Result<u32> {
+    pub(super) fn image_token(&self) -> Result<u32> {
         self.model.config.image_token_index.ok_or_else(|| Error::config("config.json", "no image_token_index"))
     }
 
@@ -229,7 +229,7 @@ impl Blip2ForConditionalGeneration {
         }
         input_ids.iter().try_for_each(|row| self.check_ids("input_ids", row))?;
         let inputs_embeds = self.model.merge(&self.device, &input_ids, image_features)?;
-        Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask }, prefix: input_ids })
+        Ok(Inputs { prompt: Prompt::Embeds { inputs_embeds: Box::new(inputs_embeds), attention_mask, keys: None }, prefix: input_ids })
     }
 
     /// Errors: input-invalid where the language model has no such id.

@@ -30,12 +30,35 @@ pub enum Role {
 pub struct Request {
     pub role: Role,
     pub shape: Vec<usize>,
+    /// Where it lies when a model reads several tensors as one matrix.
+    pub joined: Option<Joined>,
+}
+
+/// A place in a matrix of several tensors, one below the other: q, k and v of an attention are one product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The key of the first of them.
+    pub into: String,
+    pub first_row: usize,
+    /// Of all of them together.
+    pub rows: usize,
+}
+
+impl Request {
+    /// The matrix that the tensor is part of, its first row there, and how many rows that matrix has.
+    fn place<'a>(&'a self, key: &'a str) -> (&'a str, usize, usize) {
+        match &self.joined {
+            Some(joined) => (&joined.into, joined.first_row, joined.rows),
+            None => (key, 0, rows_and_columns(&self.shape).0),
+        }
+    }
 }
 
 /// What a model's `load` asks for, by key.
 pub type Plan = BTreeMap<String, Request>;
 
-/// Rows of a matrix in one buffer. A buffer is at most a shard, so that it fits WebGPU's default binding size.
+/// Rows of a matrix in one buffer. On the GPU a matrix is one buffer unless it is larger than a binding may be; on the CPU
+/// each part of a shard is one.
 #[derive(Debug, Clone)]
 pub struct Chunk {
     pub rows: Range<usize>,
@@ -76,10 +99,32 @@ enum Entry {
         rows: usize,
     },
     Tensor(Box<Tensor<1>>),
-    Matrix {
-        quant: Quant,
-        chunks: Vec<Chunk>,
-    },
+    Matrix(Filled),
+}
+
+/// A matrix that is filled as its parts arrive.
+struct Filled {
+    quant: Quant,
+    chunks: Vec<Chunk>,
+    /// Rows that are there, in order.
+    rows: Vec<Range<usize>>,
+}
+
+impl Filled {
+    /// Notes rows that arrive. `None` where one of them is there already.
+    fn note(&mut self, rows: &Range<usize>) -> Option<()> {
+        let place = self.rows.partition_point(|there| there.start < rows.start);
+        let overlaps = |there: Option<&Range<usize>>| there.is_some_and(|there| there.start < rows.end && rows.start < there.end);
+        if overlaps(self.rows.get(place)) || overlaps(place.checked_sub(1).and_then(|before| self.rows.get(before))) {
+            return None;
+        }
+        self.rows.insert(place, rows.clone());
+        Some(())
+    }
+
+    fn holds(&self, rows: Range<usize>) -> bool {
+        self.rows.iter().map(|there| there.end.min(rows.end).saturating_sub(there.start.max(rows.start))).sum::<usize>() == rows.len()
+    }
 }
 
 enum Store {
@@ -150,20 +195,20 @@ impl Weights {
         if words.len() != expected {
             return Err(invalid(format!("{} words for {} rows, expected {expected}", words.len(), rows.len())));
         }
-        let length = words.len();
-        let words = Tensor::from_data(TensorData::new(bytemuck::cast_vec::<u32, i32>(words), [length]), &device.burn);
+        let (into, first_row, total) = request.place(key);
+        let rows = first_row + rows.start..first_row + rows.end;
         let mut entries = entries.borrow_mut();
-        let entry = entries.entry(key.into()).or_insert(Entry::Matrix { quant, chunks: vec![] });
-        match entry {
-            Entry::Matrix { quant: before, chunks } if *before == quant => {
-                if chunks.iter().any(|chunk| chunk.rows.start < rows.end && rows.start < chunk.rows.end) {
-                    return Err(invalid(format!("rows {rows:?} twice")));
-                }
-                let place = chunks.partition_point(|chunk| chunk.rows.start < rows.start);
-                chunks.insert(place, Chunk { rows, words });
-                Ok(())
+        if !entries.contains_key(into) {
+            let chunks = device.room_for_rows(total, words_per_row(quant, columns))?;
+            let chunks = chunks.into_iter().map(|(rows, words)| Chunk { rows, words }).collect();
+            entries.insert(into.into(), Entry::Matrix(Filled { quant, chunks, rows: vec![] }));
+        }
+        match entries.get_mut(into) {
+            Some(Entry::Matrix(filled)) if filled.quant == quant => {
+                filled.note(&rows).ok_or_else(|| invalid(format!("rows {rows:?} twice")))?;
+                put_rows(device, filled, rows, words)
             }
-            _ => Err(invalid("two quantizations in one tensor".into())),
+            _ => Err(invalid("two quantizations in one matrix".into())),
         }
     }
 
@@ -172,7 +217,7 @@ impl Weights {
         let key = self.key(name);
         match &*self.store {
             Store::Plan(plan) => {
-                plan.borrow_mut().insert(key, Request { role: Role::Tensor, shape: shape.to_vec() });
+                plan.borrow_mut().insert(key, Request { role: Role::Tensor, shape: shape.to_vec(), joined: None });
                 Ok(Tensor::<D>::zeros([1; D], &plan_device()).expand(shape))
             }
             Store::Filled { plan, entries, .. } => {
@@ -188,31 +233,44 @@ impl Weights {
     /// A weight matrix whose checkpoint shape is `shape`: rows are its first dimension, columns all the others.
     /// Errors: weight-missing, weight-shape.
     pub fn matrix(&self, name: &str, shape: &[usize]) -> Result<Matrix> {
-        self.rows_of(name, shape, Role::Matrix)
+        self.rows_of(&[name], shape, Role::Matrix)
+    }
+
+    /// Matrices of one shape as one matrix, the rows of each below those of the one before. Errors: weight-missing, weight-shape.
+    pub fn joined(&self, names: &[&str], shape: &[usize]) -> Result<Matrix> {
+        self.rows_of(names, shape, Role::Matrix)
     }
 
     /// A table [rows, columns] of f32 whose rows are looked up. Errors: weight-missing, weight-shape.
     pub fn table(&self, name: &str, shape: [usize; 2]) -> Result<Matrix> {
-        self.rows_of(name, &shape, Role::Table)
+        self.rows_of(&[name], &shape, Role::Table)
     }
 
-    fn rows_of(&self, name: &str, shape: &[usize], role: Role) -> Result<Matrix> {
-        let key = self.key(name);
-        let (rows, columns) = rows_and_columns(shape);
+    fn rows_of(&self, names: &[&str], shape: &[usize], role: Role) -> Result<Matrix> {
+        let keys: Vec<String> = names.iter().map(|name| self.key(name)).collect();
+        let (each, columns) = rows_and_columns(shape);
+        let rows = each * keys.len();
         match &*self.store {
             Store::Plan(plan) => {
-                plan.borrow_mut().insert(key, Request { role, shape: shape.to_vec() });
+                for (place, key) in keys.iter().enumerate() {
+                    let joined = (keys.len() > 1).then(|| Joined { into: keys[0].clone(), first_row: place * each, rows });
+                    plan.borrow_mut().insert(key.clone(), Request { role, shape: shape.to_vec(), joined });
+                }
                 Ok(Matrix { quant: Quant::F32, rows, columns, chunks: vec![] })
             }
             Store::Filled { plan, entries, .. } => {
-                check_shape(plan, &key, shape)?;
-                let Some(Entry::Matrix { quant, chunks }) = entries.borrow_mut().remove(&key) else {
-                    return Err(Error::WeightMissing { key });
+                keys.iter().try_for_each(|key| check_shape(plan, key, shape))?;
+                let first = keys.first().cloned().unwrap_or_default();
+                let Some(Entry::Matrix(Filled { quant, chunks, rows: there })) = entries.borrow_mut().remove(&first) else {
+                    return Err(Error::WeightMissing { key: first });
                 };
-                if chunks.iter().map(|chunk| chunk.rows.len()).sum::<usize>() != rows {
-                    return Err(Error::WeightMissing { key });
+                let filled = Filled { quant, chunks, rows: there };
+                for (place, key) in keys.into_iter().enumerate() {
+                    if !filled.holds(place * each..(place + 1) * each) {
+                        return Err(Error::WeightMissing { key });
+                    }
                 }
-                Ok(Matrix { quant, rows, columns, chunks })
+                Ok(Matrix { quant, rows, columns, chunks: filled.chunks })
             }
         }
     }
@@ -224,6 +282,26 @@ impl Weights {
             Store::Filled { entries, .. } => entries.borrow().keys().cloned().collect(),
         }
     }
+}
+
+/// Rows [of the matrix] in the kernels' layout: into the room that the device has made, or as a chunk of their own.
+fn put_rows(device: &Device, filled: &mut Filled, rows: Range<usize>, words: Vec<u32>) -> Result<()> {
+    let row_words = words.len() / rows.len();
+    if device.keeps_rows_as_they_come() {
+        let length = words.len();
+        let words = Tensor::from_data(TensorData::new(bytemuck::cast_vec::<u32, i32>(words), [length]), &device.burn);
+        let place = filled.chunks.partition_point(|chunk| chunk.rows.start < rows.start);
+        filled.chunks.insert(place, Chunk { rows, words });
+        return Ok(());
+    }
+    for chunk in &filled.chunks {
+        let (start, end) = (rows.start.max(chunk.rows.start), rows.end.min(chunk.rows.end));
+        if start < end {
+            let part = &words[(start - rows.start) * row_words..(end - rows.start) * row_words];
+            device.write_words(&chunk.words, (start - chunk.rows.start) * row_words, part)?;
+        }
+    }
+    Ok(())
 }
 
 fn put_tensor(

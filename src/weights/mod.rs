@@ -13,4 +13,4 @@ pub mod shard;
 pub use folder::ModelFolder;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use load::rows_and_columns;
-pub use load::{Chunk, Matrix, Part, Plan, Request, Role, Weights};
+pub use load::{Chunk, Joined, Matrix, Part, Plan, Request, Role, Weights};

@@ -4,7 +4,7 @@ mod decoding;
 mod opt;
 mod t5;
 
-pub use decoding::Decoding;
+pub use decoding::{Decoding, PositionKey};
 pub use opt::OPTForCausalLM;
 pub use t5::{EncoderOutput, T5ForConditionalGeneration};
 
@@ -13,7 +13,8 @@ use burn_tensor::{Int, Tensor, TensorData};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::config::{TextConfig, TokenIds};
-use crate::ops::{Bias, DistanceBias, Heads, Rows, attention_weights};
+use crate::ops::{Bias, DistanceBias, Heads, Rows, argmax, attention_weights};
+use crate::pace::{Pace, at_once};
 use crate::weights::Weights;
 /// The language model of a BLIP-2: HF `OPTForCausalLM` or `T5ForConditionalGeneration`.
 ///
@@ -40,8 +41,9 @@ pub enum LanguageModel {
 /// What a language model goes on from. Cheap to clone: tensors are shared.
 #[derive(Debug, Clone)]
 pub enum Prompt {
-    /// inputs_embeds [rows·n, width], attention_mask [rows, n]
-    Embeds { inputs_embeds: Box<Tensor<2>>, attention_mask: Vec<Vec<u32>> },
+    /// inputs_embeds [rows·n, width], attention_mask [rows, n]. `keys` say of a single row what each position is, so that what an
+    /// earlier answer has computed of the same beginning is used again.
+    Embeds { inputs_embeds: Box<Tensor<2>>, attention_mask: Vec<Vec<u32>>, keys: Option<Vec<PositionKey>> },
     /// What T5's encoder made of such a prompt: kept for the next time the same is asked.
     Encoded(Box<EncoderOutput>),
 }
@@ -171,7 +173,7 @@ impl LanguageModel {
     /// A prompt's encoding, which may be kept; of a model without an encoder the prompt itself.
     pub async fn encode(&self, prompt: Prompt) -> Result<Prompt> {
         match (self, prompt) {
-            (Self::T5(model), Prompt::Embeds { inputs_embeds, attention_mask }) => {
+            (Self::T5(model), Prompt::Embeds { inputs_embeds, attention_mask, .. }) => {
                 Ok(Prompt::Encoded(Box::new(model.encode(&inputs_embeds, &attention_mask, LanguageOptions::default()).await?)))
             }
             (_, prompt) => Ok(prompt),
@@ -183,8 +185,8 @@ impl LanguageModel {
     pub async fn start(&self, device: &Device, prompt: &Prompt, new_tokens: usize, beams: usize) -> Result<(Decoding, Tensor<2>)> {
         match self {
             Self::Opt(model) => match prompt {
-                Prompt::Embeds { inputs_embeds, attention_mask } => {
-                    model.start(device, inputs_embeds, attention_mask, new_tokens, beams).await
+                Prompt::Embeds { inputs_embeds, attention_mask, keys } => {
+                    model.start(device, inputs_embeds, attention_mask, keys.as_deref(), new_tokens, beams).await
                 }
                 Prompt::Encoded(_) => Err(Error::input("prompt", "an encoder's output for a model without an encoder")),
             },
@@ -193,7 +195,7 @@ impl LanguageModel {
                 let first = first.ok_or_else(|| Error::config("config.json", "text_config: no decoder_start_token_id"))?;
                 match prompt {
                     Prompt::Encoded(encoded) => model.start(device, encoded, first, new_tokens, beams).await,
-                    Prompt::Embeds { inputs_embeds, attention_mask } => {
+                    Prompt::Embeds { inputs_embeds, attention_mask, .. } => {
                         let encoded = model.encode(inputs_embeds, attention_mask, LanguageOptions::default()).await?;
                         model.start(device, &encoded, first, new_tokens, beams).await
                     }
@@ -202,11 +204,56 @@ impl LanguageModel {
         }
     }
 
-    /// The current token of each row, from the device's state → logits [rows, vocabulary].
+    /// The current token of each row, from the device's state → logits [rows, vocabulary]. On the GPU the launches are recorded
+    /// the first time and replayed later.
     pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
+        decoding.before_step()?;
+        if !decoding.is_queued() {
+            return self.forward_tokens(decoding, &mut Pace::new()).await;
+        }
+        let buffer = decoding.state.buffer.clone();
+        let mut recorder = std::mem::take(&mut decoding.to_logits);
+        let work = || at_once(self.forward_tokens(decoding, &mut Pace::unbroken())).unwrap_or_else(|| Err(decoding::waited()));
+        let logits = recorder.run(&buffer, work, |logits| logits.add_scalar(0.0));
+        decoding.to_logits = recorder;
+        logits
+    }
+
+    /// A greedy step: the current token of each row → the likeliest next one, which the state goes on with. [rows]
+    pub async fn choose(&self, decoding: &mut Decoding) -> Result<Tensor<1, Int>> {
+        decoding.before_step()?;
+        if !decoding.is_queued() {
+            let next = argmax(&self.forward_tokens(decoding, &mut Pace::new()).await?)?;
+            decoding.advance(&next)?;
+            return Ok(next);
+        }
+        let buffer = decoding.state.buffer.clone();
+        let mut recorder = std::mem::take(&mut decoding.to_choice);
+        let work = || {
+            let logits = at_once(self.forward_tokens(decoding, &mut Pace::unbroken())).unwrap_or_else(|| Err(decoding::waited()))?;
+            let next = argmax(&logits)?;
+            decoding.queue_advance(&next)?;
+            Ok(next)
+        };
+        let next = recorder.run(&buffer, work, |next| next.add_scalar(0));
+        decoding.to_choice = recorder;
+        decoding.advanced();
+        next
+    }
+
+    async fn forward_tokens(&self, decoding: &mut Decoding, pace: &mut Pace) -> Result<Tensor<2>> {
         match self {
-            Self::Opt(model) => model.step(decoding).await,
-            Self::T5(model) => model.step(decoding).await,
+            Self::Opt(model) => model.step(decoding, pace).await,
+            Self::T5(model) => model.step(decoding, pace).await,
+        }
+    }
+
+    /// Gives back what an answer has used, for the next one to go on from: `said` are the ids behind the prompt, where it was
+    /// one row.
+    pub fn keep(&self, decoding: Decoding, said: &[u32]) {
+        match self {
+            Self::Opt(model) => model.keep(decoding, said),
+            Self::T5(model) => model.keep(decoding),
         }
     }
 
@@ -253,18 +300,18 @@ impl Kept {
     }
 
     /// q and k [rows·n, heads·head_dim], of every position.
-    fn attention(&mut self, q: &Tensor<2>, k: &Tensor<2>, heads: Heads, by_distance: Option<&DistanceBias>) -> Result<()> {
+    fn attention(&mut self, q: Rows, k: Rows, heads: Heads, by_distance: Option<&DistanceBias>) -> Result<()> {
         if let Some(bias) = &self.bias {
             let (rows, bias) = (bias.dims()[0], Bias { dense: Some(bias), by_distance });
-            self.attentions.push(attention_weights(rows, Rows::whole(q), Rows::whole(k), heads, bias)?);
+            self.attentions.push(attention_weights(rows, q, k, heads, bias)?);
         }
         Ok(())
     }
 
     /// q [rows·m, heads·head_dim], k [rows·n, heads·head_dim], bias [rows, 1, n].
-    fn cross_attention(&mut self, q: &Tensor<2>, k: &Tensor<2>, heads: Heads, bias: &Tensor<3>) -> Result<()> {
+    fn cross_attention(&mut self, q: Rows, k: Rows, heads: Heads, bias: &Tensor<3>) -> Result<()> {
         if self.options.output_attentions {
-            self.cross_attentions.push(attention_weights(bias.dims()[0], Rows::whole(q), Rows::whole(k), heads, Some(bias))?);
+            self.cross_attentions.push(attention_weights(bias.dims()[0], q, k, heads, Some(bias))?);
         }
         Ok(())
     }

@@ -7,9 +7,10 @@ use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::layers::{Embedding, KvCache, LayerNorm, Linear, Mlp};
 use crate::models::config::OPTConfig;
-use crate::models::text::{Decoding, Kept, LanguageOptions, LanguageOutput, causal_bias};
+use crate::models::text::decoding::{Decoding, Decodings, PositionKey, Prompts};
+use crate::models::text::{Kept, LanguageOptions, LanguageOutput, causal_bias};
 use crate::ops::embedding::Lookup;
-use crate::ops::{Heads, StepState};
+use crate::ops::{Fused, Heads, Norm, Rows, StepState};
 use crate::pace::Pace;
 use crate::weights::Weights;
 
@@ -26,6 +27,7 @@ pub struct OPTForCausalLM {
     layers: Vec<OPTDecoderLayer>,
     final_layer_norm: Option<LayerNorm>,
     project_out: Option<Linear>,
+    decodings: Decodings,
 }
 
 impl OPTForCausalLM {
@@ -46,6 +48,7 @@ impl OPTForCausalLM {
                 .collect::<Result<_>>()?,
             final_layer_norm: has_final_norm.then(|| layer_norm(config, &weights.at("final_layer_norm"))).transpose()?,
             project_out: project("project_out", [hidden, embed])?,
+            decodings: Decodings::default(),
         })
     }
 
@@ -55,63 +58,65 @@ impl OPTForCausalLM {
     }
 
     /// inputs_embeds [rows·n, width], attention_mask [rows, n] → logits of each row's last position [rows, vocabulary].
-    /// Positions where the mask is 0 ask for position 1, as in HF's `generate`. Errors: input-invalid.
+    /// Positions where the mask is 0 ask for position 1, as in HF's `generate`. What an earlier answer has left of the same
+    /// beginning is not computed again. Errors: input-invalid.
     pub async fn start(
         &self,
         device: &Device,
         inputs_embeds: &Tensor<2>,
         attention_mask: &[Vec<u32>],
+        keys: Option<&[PositionKey]>,
         new_tokens: usize,
         beams: usize,
     ) -> Result<(Decoding, Tensor<2>)> {
-        let n = attention_mask.first().map_or(0, Vec::len);
+        let (rows, n) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
         // The last token is chosen and never fed back.
-        let capacity = n + new_tokens.max(1) - 1;
-        let (mut decoding, positions) = self.decoding(device, attention_mask, beams, capacity, 1)?;
-        let x = self.prompt(inputs_embeds, &positions, &mut decoding, &mut Kept::default()).await?;
-        let (rows, width) = (attention_mask.len(), x.dims()[1]);
-        let last = x.reshape([rows, n, width]).slice([0..rows, n - 1..n, 0..width]).reshape([rows, width]);
-        Ok((decoding, self.embed_tokens.as_head(&last)?))
+        self.check_positions(n + new_tokens.max(1) - 1)?;
+        self.check_prompt(inputs_embeds, rows * n)?;
+        let (positions, next_position) = positions_of(attention_mask, 1);
+        let keys = keys.filter(|keys| rows == 1 && keys.len() == n && attention_mask.iter().flatten().all(|bit| *bit == 1));
+        let prompts = Prompts { attention_mask, next_position: &next_position, beams, new_tokens, keys };
+        let mut decoding = self.decodings.start(device, &prompts, self.layers.len(), self.config.hidden_size)?;
+        let kept = decoding.state.length();
+        let width = inputs_embeds.dims()[1];
+        // Where something is kept there is one row.
+        let inputs_embeds = inputs_embeds.clone().slice([kept..rows * n, 0..width]);
+        let positions = positions_tensor(device, &positions[kept..]);
+        let x = self.prompt(&inputs_embeds, &positions, &mut decoding, &mut Kept::default()).await?;
+        let (computed, width) = (n - kept, x.dims()[1]);
+        let last = x.reshape([rows, computed, width]).slice([0..rows, computed - 1..computed, 0..width]).reshape([rows, width]);
+        Ok((decoding, self.embed_tokens.as_head(None, &last)?))
     }
 
-    /// And the position ids of the prompt, [rows·n].
-    fn decoding(
-        &self,
-        device: &Device,
-        attention_mask: &[Vec<u32>],
-        beams: usize,
-        capacity: usize,
-        masked_position: i32,
-    ) -> Result<(Decoding, Tensor<1, Int>)> {
-        if capacity > self.config.max_position_embeddings {
-            let reason = format!("{capacity} positions are more than the {} that the model has", self.config.max_position_embeddings);
-            return Err(Error::input("max_length", reason));
+    fn check_positions(&self, positions: usize) -> Result<()> {
+        let limit = self.config.max_position_embeddings;
+        if positions > limit {
+            return Err(Error::input("max_length", format!("{positions} positions are more than the {limit} that the model has")));
         }
-        let (mut positions, mut next) = (vec![], vec![]);
-        for mask in attention_mask {
-            let mut attended = 0;
-            for bit in mask {
-                attended += i32::from(*bit != 0);
-                positions.push(if *bit != 0 { attended - 1 } else { masked_position });
-            }
-            next.push(attended);
-        }
-        let state = StepState::new(device, attention_mask, &next, beams, capacity)?;
-        let mut decoding = Decoding::new(state, self.layers.len(), self.config.hidden_size, None);
-        decoding.fed = attention_mask.first().map_or(0, Vec::len);
-        let count = positions.len();
-        Ok((decoding, Tensor::from_data(TensorData::new(positions, [count]), &device.burn)))
+        Ok(())
     }
 
-    pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
+    fn check_prompt(&self, inputs_embeds: &Tensor<2>, positions: usize) -> Result<()> {
+        if inputs_embeds.dims()[0] != positions || positions == 0 {
+            return Err(Error::input("attention_mask", format!("{positions} positions for {} embeddings", inputs_embeds.dims()[0])));
+        }
+        Ok(())
+    }
+
+    /// What an answer has left behind, for the next one.
+    pub fn keep(&self, decoding: Decoding, said: &[u32]) {
+        self.decodings.keep(decoding, said);
+    }
+
+    pub async fn step(&self, decoding: &mut Decoding, pace: &mut Pace) -> Result<Tensor<2>> {
         let state = &decoding.state;
         let tokens = Lookup { ids: &state.buffer, offset: state.tokens_at(), count: state.rows, shift: 0, add: None };
         let x = self.embed_tokens.lookup(tokens)?;
         let x = self.project(&self.project_in, x)?;
         let lookup = Lookup { ids: &state.buffer, offset: state.positions_at(), count: state.rows, shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
-        let x = self.decode(x, decoding, &mut Kept::default()).await?;
-        self.embed_tokens.as_head(&x)
+        let x = self.decode(x, decoding, &mut Kept::default(), pace).await?;
+        self.embed_tokens.as_head(None, &x)
     }
 
     /// Positions where the mask is 0 ask for position −1, as in HF's plain forward.
@@ -122,11 +127,14 @@ impl OPTForCausalLM {
         attention_mask: &[Vec<u32>],
         options: LanguageOptions,
     ) -> Result<LanguageOutput> {
-        let positions = attention_mask.first().map_or(0, Vec::len);
-        let (mut decoding, ids) = self.decoding(device, attention_mask, 1, positions, -1)?;
+        let (rows, n) = (attention_mask.len(), attention_mask.first().map_or(0, Vec::len));
+        self.check_positions(n)?;
+        self.check_prompt(inputs_embeds, rows * n)?;
+        let (positions, next_position) = positions_of(attention_mask, -1);
+        let mut decoding = Decoding::once(device, attention_mask, &next_position, self.layers.len(), self.config.hidden_size)?;
         let mut kept = Kept::new(options, || causal_bias(device, attention_mask));
-        let x = self.prompt(inputs_embeds, &ids, &mut decoding, &mut kept).await?;
-        let logits = self.embed_tokens.as_head(&x)?;
+        let x = self.prompt(inputs_embeds, &positions_tensor(device, &positions), &mut decoding, &mut kept).await?;
+        let logits = self.embed_tokens.as_head(None, &x)?;
         kept.hidden_state(&x);
         let Kept { hidden_states, attentions, cross_attentions, .. } = kept;
         Ok(LanguageOutput { logits, hidden_states, attentions, cross_attentions, encoder: None })
@@ -134,18 +142,14 @@ impl OPTForCausalLM {
 
     /// `ids` [rows·n]: position ids.
     async fn prompt(&self, inputs_embeds: &Tensor<2>, ids: &Tensor<1, Int>, decoding: &mut Decoding, kept: &mut Kept) -> Result<Tensor<2>> {
-        if inputs_embeds.dims()[0] != ids.dims()[0] {
-            return Err(Error::input("attention_mask", format!("{} positions for {} embeddings", ids.dims()[0], inputs_embeds.dims()[0])));
-        }
         let x = self.project(&self.project_in, inputs_embeds.clone())?;
         let lookup = Lookup { ids, offset: 0, count: ids.dims()[0], shift: POSITION_OFFSET, add: Some(&x) };
         let x = self.embed_positions.lookup(lookup)?;
-        self.decode(x, decoding, kept).await
+        self.decode(x, decoding, kept, &mut Pace::new()).await
     }
 
     /// All layers over the newest positions; `kept` takes what each layer was given.
-    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept) -> Result<Tensor<2>> {
-        let mut pace = Pace::default();
+    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept, pace: &mut Pace) -> Result<Tensor<2>> {
         for (layer, cache) in self.layers.iter().zip(&mut decoding.caches) {
             kept.hidden_state(&x);
             x = layer.forward(&x, &decoding.state, cache, kept)?;
@@ -165,6 +169,24 @@ impl OPTForCausalLM {
     }
 }
 
+/// Position ids of every position, [rows·n], and of the one behind each row; those that are masked ask for `masked`.
+fn positions_of(attention_mask: &[Vec<u32>], masked: i32) -> (Vec<i32>, Vec<i32>) {
+    let (mut positions, mut next) = (vec![], vec![]);
+    for mask in attention_mask {
+        let mut attended = 0;
+        for bit in mask {
+            attended += i32::from(*bit != 0);
+            positions.push(if *bit != 0 { attended - 1 } else { masked });
+        }
+        next.push(attended);
+    }
+    (positions, next)
+}
+
+fn positions_tensor(device: &Device, positions: &[i32]) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(positions.to_vec(), [positions.len()]), &device.burn)
+}
+
 fn layer_norm(config: &OPTConfig, weights: &Weights) -> Result<LayerNorm> {
     match config.layer_norm_elementwise_affine {
         true => LayerNorm::load(weights, config.hidden_size, LAYER_NORM_EPS),
@@ -173,9 +195,8 @@ fn layer_norm(config: &OPTConfig, weights: &Weights) -> Result<LayerNorm> {
 }
 
 struct OPTDecoderLayer {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    /// q_proj, k_proj and v_proj.
+    qkv_proj: Linear,
     out_proj: Linear,
     self_attn_layer_norm: LayerNorm,
     mlp: Mlp,
@@ -188,12 +209,10 @@ impl OPTDecoderLayer {
     fn load(config: &OPTConfig, weights: &Weights) -> Result<Self> {
         let (hidden, bias) = (config.hidden_size, config.enable_bias);
         let head_dim = hidden / config.num_attention_heads;
-        let attention = |name: &str| Linear::load(&weights.at("self_attn").at(name), [hidden, hidden], bias);
+        let attention = weights.at("self_attn");
         Ok(Self {
-            q_proj: attention("q_proj")?,
-            k_proj: attention("k_proj")?,
-            v_proj: attention("v_proj")?,
-            out_proj: attention("out_proj")?,
+            qkv_proj: Linear::load_joined(&attention, &["q_proj", "k_proj", "v_proj"], [hidden, hidden], bias)?,
+            out_proj: Linear::load(&attention.at("out_proj"), [hidden, hidden], bias)?,
             self_attn_layer_norm: layer_norm(config, &weights.at("self_attn_layer_norm"))?,
             mlp: Mlp {
                 fc1: Linear::load(&weights.at("fc1"), [hidden, config.ffn_dim], bias)?,
@@ -208,17 +227,19 @@ impl OPTDecoderLayer {
 
     fn forward(&self, x: &Tensor<2>, state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
         if self.norm_before {
-            let x = self.attend([&self.self_attn_layer_norm.forward(x)?, x], state, cache, kept)?;
-            self.mlp.plus(&self.final_layer_norm.forward(&x)?, &x)
+            let x = self.attend(Some(self.self_attn_layer_norm.as_norm()), x, state, cache, kept)?;
+            self.mlp.plus(Some(self.final_layer_norm.as_norm()), &x, &x)
         } else {
-            let x = self.self_attn_layer_norm.forward(&self.attend([x, x], state, cache, kept)?)?;
-            self.final_layer_norm.forward(&self.mlp.plus(&x, &x)?)
+            let x = self.self_attn_layer_norm.forward(&self.attend(None, x, state, cache, kept)?)?;
+            self.final_layer_norm.forward(&self.mlp.plus(None, &x, &x)?)
         }
     }
 
-    fn attend(&self, [x, residual]: [&Tensor<2>; 2], state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
-        let (q, k, v) = (self.q_proj.forward(x)?, self.k_proj.forward(x)?, self.v_proj.forward(x)?);
-        kept.attention(&q, &k, self.heads, None)?;
-        self.out_proj.plus(&cache.attend(state, [&q, &k, &v], self.heads, None)?, residual)
+    /// x + attention(norm(x))
+    fn attend(&self, norm: Option<Norm>, x: &Tensor<2>, state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
+        let product = self.qkv_proj.fused(x, Fused { norm, ..Fused::default() })?;
+        let [q, k, v] = Rows::parts(&product);
+        kept.attention(q, k, self.heads, None)?;
+        self.out_proj.plus(&cache.attend(state, [q, k, v], self.heads, None)?, x)
     }
 }

@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
 use crate::models::config::T5Config;
 use crate::models::ids_tensor;
-use crate::models::text::{Decoding, Kept, LanguageOptions, LanguageOutput, causal_bias};
+use crate::models::text::decoding::{Decoding, Decodings, Prompts};
+use crate::models::text::{Kept, LanguageOptions, LanguageOutput, causal_bias};
 use crate::ops::embedding::Lookup;
-use crate::ops::{Activation, Bias, DistanceBias, Heads, Rows, StepState, attention};
+use crate::ops::{Activation, Bias, DistanceBias, Fused, Heads, Rows, StepState, attention};
 use crate::pace::Pace;
 use crate::weights::Weights;
 
@@ -27,22 +28,22 @@ pub struct EncoderOutput {
     pub attentions: Vec<Tensor<4>>,
     /// [rows, 1, n]: 0 where attended.
     bias: Tensor<3>,
-    /// Keys and values of each decoder block's cross-attention, [rows·n, heads·d_kv].
-    keys_and_values: Vec<[Tensor<2>; 2]>,
+    /// Keys and values of each decoder block's cross-attention, side by side: [rows·n, 2·heads·d_kv].
+    keys_and_values: Vec<Tensor<2>>,
 }
 
 impl EncoderOutput {
     /// What a block of the decoder looks at, by its place among them.
     fn seen_by(&self, block: usize) -> Option<Seen<'_>> {
-        let [k, v] = self.keys_and_values.get(block)?;
+        let [k, v] = Rows::parts(self.keys_and_values.get(block)?);
         Some(Seen { k, v, bias: &self.bias })
     }
 }
 
-/// Keys and values [rows·n, heads·d_kv], bias [rows, 1, n].
+/// Keys and values of rows·n positions, bias [rows, 1, n].
 struct Seen<'a> {
-    k: &'a Tensor<2>,
-    v: &'a Tensor<2>,
+    k: Rows<'a>,
+    v: Rows<'a>,
     bias: &'a Tensor<3>,
 }
 
@@ -53,6 +54,7 @@ pub struct T5ForConditionalGeneration {
     decoder: T5Stack,
     /// `None` where the head is tied to the embeddings.
     lm_head: Option<Linear>,
+    decodings: Decodings,
 }
 
 impl T5ForConditionalGeneration {
@@ -65,6 +67,7 @@ impl T5ForConditionalGeneration {
             encoder: T5Stack::load(config, Side::Encoder, &weights.at("encoder"))?,
             decoder: T5Stack::load(config, Side::Decoder, &weights.at("decoder"))?,
             lm_head: (!config.tie_word_embeddings).then(head).transpose()?,
+            decodings: Decodings::default(),
         })
     }
 
@@ -94,7 +97,7 @@ impl T5ForConditionalGeneration {
         let last_hidden_state = self.encoder.final_layer_norm.forward(&x)?;
         kept.hidden_state(&last_hidden_state);
         let crosses = self.decoder.blocks.iter().filter_map(|block| block.cross.as_ref());
-        let keys_and_values = crosses.map(|cross| cross.attention.keys_and_values(&last_hidden_state)).collect::<Result<_>>()?;
+        let keys_and_values = crosses.map(|cross| cross.attention.kv.forward(&last_hidden_state)).collect::<Result<_>>()?;
         let (attention_mask, Kept { hidden_states, attentions, .. }) = (attention_mask.to_vec(), kept);
         Ok(EncoderOutput { last_hidden_state, attention_mask, hidden_states, attentions, bias, keys_and_values })
     }
@@ -108,19 +111,26 @@ impl T5ForConditionalGeneration {
         new_tokens: usize,
         beams: usize,
     ) -> Result<(Decoding, Tensor<2>)> {
-        let rows = encoded.attention_mask.len();
-        let ids = vec![vec![decoder_start]; rows];
-        let mut decoding = self.decoding(device, encoded, &ids, beams, new_tokens)?;
+        let ids = vec![vec![decoder_start]; encoded.attention_mask.len()];
+        let (attention_mask, next_position) = (all_attended(&ids), vec![1; ids.len()]);
+        let prompts = Prompts { attention_mask: &attention_mask, next_position: &next_position, beams, new_tokens, keys: None };
+        let mut decoding = self.decodings.start(device, &prompts, self.decoder.blocks.len(), self.config.inner_dim())?;
+        decoding.see(encoded.clone());
         let x = self.embed(&ids_tensor(device, &ids.concat()))?;
-        let x = self.decode(x, &mut decoding, &mut Kept::default()).await?;
+        let x = self.decode(x, &mut decoding, &mut Kept::default(), &mut Pace::new()).await?;
         Ok((decoding, self.head(x)?))
     }
 
-    pub async fn step(&self, decoding: &mut Decoding) -> Result<Tensor<2>> {
+    /// Room for the next answer.
+    pub fn keep(&self, decoding: Decoding) {
+        self.decodings.keep(decoding, &[]);
+    }
+
+    pub async fn step(&self, decoding: &mut Decoding, pace: &mut Pace) -> Result<Tensor<2>> {
         let state = &decoding.state;
         let tokens = Lookup { ids: &state.buffer, offset: state.tokens_at(), count: state.rows, shift: 0, add: None };
         let x = self.shared.lookup(tokens)?;
-        let x = self.decode(x, decoding, &mut Kept::default()).await?;
+        let x = self.decode(x, decoding, &mut Kept::default(), pace).await?;
         self.head(x)
     }
 
@@ -139,27 +149,20 @@ impl T5ForConditionalGeneration {
             let reason = format!("{} rows of one length, for {} rows of input_ids", decoder_input_ids.len(), attention_mask.len());
             return Err(Error::input("decoder_input_ids", reason));
         }
-        let mut decoding = self.decoding(device, &encoded, decoder_input_ids, 1, 0)?;
+        // Positions are relative and none of the decoder's ids is padding: every position is attended.
+        let (attention_mask, next_position) = (all_attended(decoder_input_ids), vec![positions as i32; decoder_input_ids.len()]);
+        let mut decoding = Decoding::once(device, &attention_mask, &next_position, self.decoder.blocks.len(), self.config.inner_dim())?;
+        decoding.see(encoded.clone());
         let x = self.embed(&ids_tensor(device, &decoder_input_ids.concat()))?;
         let mut kept = Kept::new(options, || causal_bias(device, &all_attended(decoder_input_ids)));
-        let x = self.decode(x, &mut decoding, &mut kept).await?;
+        let x = self.decode(x, &mut decoding, &mut kept, &mut Pace::new()).await?;
         kept.hidden_state(&x);
         let Kept { hidden_states, attentions, cross_attentions, .. } = kept;
         Ok(LanguageOutput { logits: self.head(x)?, hidden_states, attentions, cross_attentions, encoder: Some(encoded) })
     }
 
-    /// Positions are relative and none of the decoder's ids is padding: every position is attended.
-    fn decoding(&self, device: &Device, encoded: &EncoderOutput, ids: &[Vec<u32>], beams: usize, new_tokens: usize) -> Result<Decoding> {
-        let positions = ids.first().map_or(0, Vec::len);
-        let state = StepState::new(device, &all_attended(ids), &vec![positions as i32; ids.len()], beams, positions + new_tokens)?;
-        let mut decoding = Decoding::new(state, self.decoder.blocks.len(), self.config.inner_dim(), Some(encoded.clone()));
-        decoding.fed = positions;
-        Ok(decoding)
-    }
-
     /// All blocks over the newest positions; `kept` takes what each block was given.
-    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept) -> Result<Tensor<2>> {
-        let mut pace = Pace::default();
+    async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept, pace: &mut Pace) -> Result<Tensor<2>> {
         let Decoding { state, caches, encoder, .. } = decoding;
         let encoder = encoder.as_ref().ok_or_else(|| Error::kernel("t5", "no encoder output"))?;
         for (place, (block, cache)) in self.decoder.blocks.iter().zip(caches).enumerate() {
@@ -174,7 +177,7 @@ impl T5ForConditionalGeneration {
     fn head(&self, x: Tensor<2>) -> Result<Tensor<2>> {
         match &self.lm_head {
             Some(head) => head.forward(&x),
-            None => self.shared.as_head(&x.mul_scalar((self.config.d_model as f32).powf(-0.5))),
+            None => self.shared.as_head(None, &x.mul_scalar((self.config.d_model as f32).powf(-0.5))),
         }
     }
 }
@@ -245,7 +248,7 @@ struct T5Block {
 
 struct CrossAttention {
     layer_norm: RmsNorm,
-    attention: T5Attention,
+    attention: T5CrossAttention,
 }
 
 impl T5Block {
@@ -253,7 +256,7 @@ impl T5Block {
         let layer = |index: usize| weights.at("layer").at(index.to_string());
         let norm = |index: usize| RmsNorm::load(&layer(index).at("layer_norm"), config.d_model, config.layer_norm_epsilon);
         let cross = || {
-            let attention = T5Attention::load(config, &layer(1).at("EncDecAttention"))?;
+            let attention = T5CrossAttention::load(config, &layer(1).at("EncDecAttention"))?;
             Ok(CrossAttention { layer_norm: norm(1)?, attention })
         };
         let last = if side == Side::Decoder { 2 } else { 1 };
@@ -267,12 +270,11 @@ impl T5Block {
 
     /// bias [rows, 1, n]
     fn encode(&self, x: &Tensor<2>, bias: &Tensor<3>, distance: &DistanceBias, kept: &mut Kept) -> Result<Tensor<2>> {
-        let normed = self.layer_norm.forward(x)?;
-        let q = self.attention.q.forward(&normed)?;
-        let [k, v] = self.attention.keys_and_values(&normed)?;
-        kept.attention(&q, &k, self.attention.heads, Some(distance))?;
+        let product = self.attention.qkv.behind(self.layer_norm.as_norm(), x)?;
+        let [q, k, v] = Rows::parts(&product);
+        kept.attention(q, k, self.attention.heads, Some(distance))?;
         let (rows, bias) = (bias.dims()[0], Bias { dense: Some(bias), by_distance: Some(distance) });
-        let attended = attention(rows, Rows::whole(&q), Rows::whole(&k), Rows::whole(&v), self.attention.heads, bias)?;
+        let attended = attention(rows, q, k, v, self.attention.heads, bias)?;
         self.feed_forward.plus(&self.attention.o.plus(&attended, x)?)
     }
 
@@ -285,17 +287,17 @@ impl T5Block {
         seen: Option<Seen>,
         kept: &mut Kept,
     ) -> Result<Tensor<2>> {
-        let normed = self.layer_norm.forward(x)?;
-        let q = self.attention.q.forward(&normed)?;
-        let [k, v] = self.attention.keys_and_values(&normed)?;
-        kept.attention(&q, &k, self.attention.heads, Some(distance))?;
-        let attended = cache.attend(state, [&q, &k, &v], self.attention.heads, Some(distance))?;
+        let product = self.attention.qkv.behind(self.layer_norm.as_norm(), x)?;
+        let [q, k, v] = Rows::parts(&product);
+        kept.attention(q, k, self.attention.heads, Some(distance))?;
+        let attended = cache.attend(state, [q, k, v], self.attention.heads, Some(distance))?;
         let mut x = self.attention.o.plus(&attended, x)?;
         if let (Some(cross), Some(Seen { k, v, bias })) = (&self.cross, seen) {
-            let q = cross.attention.q.forward(&cross.layer_norm.forward(&x)?)?;
-            kept.cross_attention(&q, k, cross.attention.heads, bias)?;
+            let product = cross.attention.q.behind(cross.layer_norm.as_norm(), &x)?;
+            let q = Rows::whole(&product);
+            kept.cross_attention(q, k, cross.attention.heads, bias)?;
             // A prompt's beams lie side by side: to the encoder's rows they are so many queries of one row.
-            let attended = attention(bias.dims()[0], Rows::whole(&q), Rows::whole(k), Rows::whole(v), cross.attention.heads, Some(bias))?;
+            let attended = attention(bias.dims()[0], q, k, v, cross.attention.heads, Some(bias))?;
             x = cross.attention.o.plus(&attended, &x)?;
         }
         self.feed_forward.plus(&x)
@@ -304,9 +306,8 @@ impl T5Block {
 
 /// No biases and no scale; heads·d_kv need not be d_model.
 struct T5Attention {
-    q: Linear,
-    k: Linear,
-    v: Linear,
+    /// q, k and v.
+    qkv: Linear,
     o: Linear,
     heads: Heads,
 }
@@ -314,19 +315,34 @@ struct T5Attention {
 impl T5Attention {
     fn load(config: &T5Config, weights: &Weights) -> Result<Self> {
         let (width, inner) = (config.d_model, config.inner_dim());
-        let into = |name: &str| Linear::load(&weights.at(name), [width, inner], false);
+        let qkv = Linear::load_joined(weights, &["q", "k", "v"], [width, inner], false)?;
+        Ok(Self { qkv, o: Linear::load(&weights.at("o"), [inner, width], false)?, heads: heads(config) })
+    }
+}
+
+/// The same where keys and values come from the encoder.
+struct T5CrossAttention {
+    q: Linear,
+    /// k and v.
+    kv: Linear,
+    o: Linear,
+    heads: Heads,
+}
+
+impl T5CrossAttention {
+    fn load(config: &T5Config, weights: &Weights) -> Result<Self> {
+        let (width, inner) = (config.d_model, config.inner_dim());
         Ok(Self {
-            q: into("q")?,
-            k: into("k")?,
-            v: into("v")?,
+            q: Linear::load(&weights.at("q"), [width, inner], false)?,
+            kv: Linear::load_joined(weights, &["k", "v"], [width, inner], false)?,
             o: Linear::load(&weights.at("o"), [inner, width], false)?,
-            heads: Heads { count: config.num_heads, head_dim: config.d_kv, scale: 1.0 },
+            heads: heads(config),
         })
     }
+}
 
-    fn keys_and_values(&self, x: &Tensor<2>) -> Result<[Tensor<2>; 2]> {
-        Ok([self.k.forward(x)?, self.v.forward(x)?])
-    }
+fn heads(config: &T5Config) -> Heads {
+    Heads { count: config.num_heads, head_dim: config.d_kv, scale: 1.0 }
 }
 
 /// wo(act(wi·x)), or gated: wo(act(wi_0·x)·(wi_1·x)).
@@ -353,11 +369,9 @@ impl T5FeedForward {
 
     /// x + feed-forward of its norm
     fn plus(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        let normed = self.layer_norm.forward(x)?;
-        let inner = match &self.gate {
-            Some(gate) => self.wi.gated(&normed, self.activation, &gate.forward(&normed)?)?,
-            None => self.wi.activated(&normed, self.activation)?,
-        };
+        let norm = self.layer_norm.as_norm();
+        let gate = self.gate.as_ref().map(|gate| gate.behind(norm, x)).transpose()?;
+        let inner = self.wi.fused(x, Fused { norm: Some(norm), activation: self.activation, gate: gate.as_ref(), ..Fused::default() })?;
         self.wo.plus(&inner, x)
     }
 }

@@ -4,7 +4,7 @@ use burn_tensor::Tensor;
 
 use crate::error::Result;
 use crate::ops::attention::{Bias, DistanceBias, Heads, Rows};
-use crate::ops::cpu::{Slice, filled, floats, ints};
+use crate::ops::cpu::{Slice, change, filled, floats, ints};
 use crate::ops::state::StepState;
 
 pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias) -> Result<Tensor<2>> {
@@ -43,19 +43,32 @@ pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, b
     })
 }
 
+/// Copies the newest keys or values behind the positions that are filled.
+pub(crate) fn append(state: &StepState, new: Rows, cache: &mut Tensor<2>, width: usize) -> Result<()> {
+    let [count, row_width] = new.tensor.dims();
+    let (positions, stride) = (count / state.active_rows(), state.stride());
+    let values = floats(new.tensor)?;
+    change(cache, |cache| {
+        for (row, new_row) in values.floats().chunks_exact(row_width).enumerate() {
+            let at = row / positions * stride * state.capacity + state.length() + row % positions;
+            cache[at * width..(at + 1) * width].copy_from_slice(&new_row[new.offset..new.offset + width]);
+        }
+    })
+}
+
 pub(crate) fn cached_attention(
     state: &StepState,
-    q: &Tensor<2>,
+    q: Rows,
     k_cache: &Tensor<2>,
     v_cache: &Tensor<2>,
     heads: Heads,
     by_distance: Option<&DistanceBias>,
 ) -> Result<Tensor<2>> {
-    let [rows, width] = q.dims();
+    let ([rows, row_width], width) = (q.tensor.dims(), heads.count * heads.head_dim);
     let (queries, stride) = (rows / state.active_rows(), state.stride());
     let distances = Distances::new(by_distance, heads.count)?;
     let keys = state.length() + queries;
-    let (q_values, k_values, v_values, words) = (floats(q)?, floats(k_cache)?, floats(v_cache)?, ints(&state.buffer)?);
+    let (q_values, k_values, v_values, words) = (floats(q.tensor)?, floats(k_cache)?, floats(v_cache)?, ints(&state.buffer)?);
     let words = words.ints();
     let mask_at = 4 + 3 * state.rows;
     let rows_at = mask_at + state.rows * state.capacity;
@@ -65,7 +78,7 @@ pub(crate) fn cached_attention(
         for (place, out) in y.chunks_exact_mut(dim).enumerate() {
             let (row, head) = (place / heads.count, place % heads.count);
             let (b, s) = (row / queries * stride, row % queries);
-            let query = &q_values.floats()[row * width + head * dim..][..dim];
+            let query = &q_values.floats()[row * row_width + q.offset + head * dim..][..dim];
             let mask = &words[mask_at + b * state.capacity..][..keys];
             let cache_row = &words[rows_at + b * state.capacity..][..keys];
             let at = |j: usize| (cache_row[j] as usize * state.capacity + j) * width + head * dim;

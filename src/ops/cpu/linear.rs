@@ -4,7 +4,7 @@ use burn_tensor::Tensor;
 
 use crate::error::Result;
 use crate::ops::cpu::{filled, floats, ints};
-use crate::ops::linear::Epilogue;
+use crate::ops::linear::Fused;
 use crate::weights::Matrix;
 use crate::weights::quant::{Quant, unpack_row, words_per_row};
 
@@ -13,12 +13,12 @@ const TILE: usize = 4;
 /// Lanes of one accumulator: a SIMD128 register.
 const LANES: usize = 4;
 
-pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Result<Tensor<2>> {
+pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>> {
     let [m, k] = x.dims();
     let n = weight.rows;
     let x = floats(x)?;
-    let bias = epilogue.bias.map(floats).transpose()?;
-    let other = epilogue.residual.or(epilogue.gate).map(floats).transpose()?;
+    let bias = fused.bias.map(floats).transpose()?;
+    let other = fused.residual.or(fused.gate).map(floats).transpose()?;
     let row_words = words_per_row(weight.quant, k);
     let mut scratch = vec![0.0; if weight.quant == Quant::F32 { 0 } else { TILE * k }];
     filled([m, n], |y| {
@@ -40,7 +40,7 @@ pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, epilogue: Epilogue) -> Resu
                 products(x.floats(), rows, [m, k, n], first, outputs, y);
             }
         }
-        finish(y, n, bias.as_ref().map(|bias| bias.floats()), other.as_ref().map(|other| other.floats()), &epilogue);
+        finish(y, n, bias.as_ref().map(|bias| bias.floats()), other.as_ref().map(|other| other.floats()), &fused);
         Ok(())
     })
 }
@@ -106,7 +106,7 @@ fn lanes(row: &[f32], at: usize) -> [f32; LANES] {
     }
 }
 
-fn finish(y: &mut [f32], n: usize, bias: Option<&[f32]>, other: Option<&[f32]>, epilogue: &Epilogue) {
+fn finish(y: &mut [f32], n: usize, bias: Option<&[f32]>, other: Option<&[f32]>, fused: &Fused) {
     if let Some(bias) = bias {
         for row in y.chunks_exact_mut(n) {
             row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
@@ -114,14 +114,14 @@ fn finish(y: &mut [f32], n: usize, bias: Option<&[f32]>, other: Option<&[f32]>, 
     }
     // One loop a kind of activation, so that each becomes SIMD.
     use crate::ops::Activation::*;
-    match epilogue.activation {
+    match fused.activation {
         Identity => {}
         Relu => y.iter_mut().for_each(|y| *y = y.max(0.0)),
         Gelu => y.iter_mut().for_each(|y| *y = Gelu.apply(*y)),
         other => y.iter_mut().for_each(|y| *y = other.apply(*y)),
     }
     match other {
-        Some(gate) if epilogue.gate.is_some() => y.iter_mut().zip(gate).for_each(|(y, g)| *y *= g),
+        Some(gate) if fused.gate.is_some() => y.iter_mut().zip(gate).for_each(|(y, g)| *y *= g),
         Some(residual) => y.iter_mut().zip(residual).for_each(|(y, r)| *y += r),
         None => {}
     }

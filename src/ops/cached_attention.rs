@@ -1,0 +1,99 @@
+//! A decoder's self-attention: the newest keys and values join the cache, and the newest queries attend to all of it: causal,
+//! and where the attention mask says so. A masked score becomes the lowest f32, as in HF, so that a row with nothing to
+//! attend to is an even mean. Lengths, masks and rows come from the state on the device.
+
+use burn_tensor::Tensor;
+
+use crate::device::DeviceKind;
+use crate::error::{Error, Result};
+use crate::ops::attention::MAX_HEAD_DIM;
+use crate::ops::{DistanceBias, Heads, Rows, StepState, device_kind};
+
+/// q, k and v: rows·n rows of heads·head_dim floats, the newest n positions of each active row of the state; caches
+/// [rows·capacity, heads·head_dim] → [rows·n, heads·head_dim]. The length moves on with `advance`. Errors: kernel when shapes
+/// disagree or the caches are full.
+pub fn cached_attention(
+    state: &StepState,
+    [q, k, v]: [Rows; 3],
+    k_cache: &mut Tensor<2>,
+    v_cache: &mut Tensor<2>,
+    heads: Heads,
+    by_distance: Option<&DistanceBias>,
+) -> Result<Tensor<2>> {
+    let width = heads.count * heads.head_dim;
+    let count = q.tensor.dims()[0];
+    let positions = count / state.active_rows();
+    state.check("cached_attention", positions, width, [k_cache, v_cache])?;
+    let within = |rows: Rows| rows.tensor.dims()[0] == count && rows.offset + width <= rows.tensor.dims()[1];
+    let fits = positions > 0 && positions * state.active_rows() == count && heads.head_dim <= MAX_HEAD_DIM;
+    if !fits || ![q, k, v].into_iter().all(within) || by_distance.is_some_and(|bias| !bias.fits(heads)) {
+        let dims = [q, k, v].map(|rows| (rows.tensor.dims(), rows.offset));
+        return Err(Error::kernel("cached_attention", format!("q, k, v {dims:?}, {heads:?}")));
+    }
+    match device_kind(q.tensor) {
+        #[cfg(feature = "cpu")]
+        DeviceKind::Cpu => {
+            use crate::ops::cpu::attention;
+            attention::append(state, k, k_cache, width)?;
+            attention::append(state, v, v_cache, width)?;
+            attention::cached_attention(state, q, k_cache, v_cache, heads, by_distance)
+        }
+        #[cfg(feature = "webgpu")]
+        DeviceKind::Webgpu => gpu::cached_attention(state, [q, k, v], [k_cache, v_cache], heads, by_distance),
+        #[allow(unreachable_patterns)]
+        kind => Err(Error::kernel("cached_attention", format!("no {kind:?} in this build"))),
+    }
+}
+
+#[cfg(feature = "webgpu")]
+mod gpu {
+    use super::*;
+    use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
+
+    pub(super) fn cached_attention(
+        state: &StepState,
+        [q, k, v]: [Rows; 3],
+        caches: [&Tensor<2>; 2],
+        heads: Heads,
+        by_distance: Option<&DistanceBias>,
+    ) -> Result<Tensor<2>> {
+        let (k_cache, v_cache) = (floats(caches[0])?, floats(caches[1])?);
+        let words = ints(&state.buffer)?;
+        let count = q.tensor.dims()[0];
+        let (positions, width) = (count / state.active_rows(), heads.count * heads.head_dim);
+        // WebGPU refuses one buffer bound twice: a fused product is bound once and read at two offsets.
+        let fused = std::ptr::eq(k.tensor, v.tensor);
+        let kernel = Kernel::new("append", include_str!("append.wgsl"))
+            .constant("FUSED", fused.into())
+            .buffer("k", Type::F32, &floats(k.tensor)?)
+            .buffer("k_cache", Type::F32, &k_cache)
+            .buffer("v_cache", Type::F32, &v_cache)
+            .buffer("state", Type::I32, &words);
+        let kernel = if fused { kernel.absent("v") } else { kernel.buffer("v", Type::F32, &floats(v.tensor)?) };
+        let stride = |rows: Rows| rows.tensor.dims()[1];
+        kernel.info([positions, width, state.stride(), stride(k), k.offset, stride(v), v.offset]).launch((count * width).div_ceil(64))?;
+
+        let q_rows = floats(q.tensor)?;
+        let y = empty(&q_rows, [count, width], burn_tensor::DType::F32);
+        let kernel = Kernel::new(
+            "cached_attention",
+            concat!(include_str!("distance.wgsl"), include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")),
+        )
+        .constant("HEAD_DIM", heads.head_dim as u32)
+        .constant("DISTANCE", by_distance.is_some().into())
+        .buffer("q", Type::F32, &q_rows)
+        .buffer("k", Type::F32, &k_cache)
+        .buffer("v", Type::F32, &v_cache)
+        .buffer("state", Type::I32, &words)
+        .buffer("y", Type::F32, &y);
+        let kernel = match by_distance {
+            Some(bias) => kernel.buffer("distance", Type::F32, &floats(&bias.values)?),
+            None => kernel.absent("distance"),
+        };
+        let reach = by_distance.map_or(0, |bias| bias.reach);
+        kernel
+            .info([heads.count, width, heads.scale.to_bits() as usize, positions, state.stride(), reach, stride(q), q.offset])
+            .launch(count * heads.count)?;
+        Ok(tensor(y))
+    }
+}
