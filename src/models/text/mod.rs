@@ -248,6 +248,18 @@ impl LanguageModel {
         }
     }
 
+    /// For measurements: a row as if `positions` positions had been computed. Errors: input-invalid; option-unsupported of a
+    /// decoder beside an encoder.
+    pub fn seeded(&self, device: &Device, positions: usize) -> Result<Decoding> {
+        match self {
+            Self::Opt(model) => model.seeded(device, positions),
+            Self::T5(_) => {
+                let reason = "a decoder beside an encoder starts from what that has seen".into();
+                Err(Error::OptionUnsupported { option: "seeded".into(), reason })
+            }
+        }
+    }
+
     /// Gives back what an answer has used, for the next one to go on from: `said` are the ids behind the prompt, where it was
     /// one row.
     pub fn keep(&self, decoding: Decoding, said: &[u32]) {

@@ -103,6 +103,16 @@ impl OPTForCausalLM {
         Ok(())
     }
 
+    /// A row in the middle of an answer, `positions` behind its beginning, whose caches hold nothing: what its steps cost is what
+    /// such steps cost, what they say means nothing. Errors: input-invalid.
+    pub fn seeded(&self, device: &Device, positions: usize) -> Result<Decoding> {
+        self.check_positions(positions + 1)?;
+        let (attention_mask, next_position) = ([vec![1; positions]], [positions as i32]);
+        let mut decoding = Decoding::once(device, &attention_mask, &next_position, self.layers.len(), self.config.hidden_size)?;
+        decoding.advance(&positions_tensor(device, &[0]))?;
+        Ok(decoding)
+    }
+
     /// What an answer has left behind, for the next one.
     pub fn keep(&self, decoding: Decoding, said: &[u32]) {
         self.decodings.keep(decoding, said);
