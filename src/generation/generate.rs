@@ -131,11 +131,11 @@ async fn greedily(
     let mut pace = Pace::default();
     let first = argmax(&logits)?;
     decoding.advance(&first)?;
-    let mut reading = start_reading(first)?;
+    let mut reading = start_reading(first);
     for taken in 1.. {
         // On the CPU nothing goes on meanwhile.
         let ahead = match taken < new_tokens && decoding.is_queued() {
-            true => Some(start_reading(model.choose(decoding).await?)?),
+            true => Some(start_reading(model.choose(decoding).await?)),
             false => None,
         };
         if let Some(finish) = rows.take(reading.await?) {
@@ -144,7 +144,7 @@ async fn greedily(
         pace.breathe().await;
         reading = match ahead {
             Some(ahead) => ahead,
-            None => start_reading(model.choose(decoding).await?)?,
+            None => start_reading(model.choose(decoding).await?),
         };
     }
     Ok(Finish::Stopped)
