@@ -53,6 +53,11 @@ impl Linear {
         self.fused(x, Fused { residual: Some(residual), ..Fused::default() })
     }
 
+    /// Multiplications for a row of x.
+    pub fn work(&self) -> usize {
+        self.weight.rows * self.weight.columns
+    }
+
     /// What rides along besides the layer's own bias.
     pub fn fused(&self, x: &Tensor<2>, fused: Fused) -> Result<Tensor<2>> {
         linear(x, &self.weight, Fused { bias: self.bias.as_ref(), ..fused })

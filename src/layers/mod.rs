@@ -4,8 +4,10 @@ mod cache;
 mod linear;
 mod mlp;
 mod norm;
+mod pieces;
 
 pub use cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use mlp::Mlp;
 pub use norm::{LayerNorm, RmsNorm};
+pub use pieces::in_pieces;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use burn_tensor::{Tensor, TensorData};
 
 use crate::error::{Error, Result};
-use crate::layers::{LayerNorm, Linear, Mlp};
+use crate::layers::{LayerNorm, Linear, Mlp, in_pieces};
 use crate::models::config::Blip2QFormerConfig;
 use crate::ops::{Heads, Rows, attention, attention_weights};
 use crate::pace::Pace;
@@ -150,11 +150,10 @@ impl Blip2QFormerModel {
             if inputs.output_hidden_states {
                 hidden_states.push(x.clone().reshape(shape));
             }
-            let output = layer.forward(&pass, &x)?;
+            let output = layer.forward(&pass, &x, &mut pace).await?;
             x = output.hidden_state;
             attentions.extend(output.attention);
             cross_attentions.extend(output.cross_attention);
-            pace.breathe().await;
         }
         let last_hidden_state: Tensor<3> = x.reshape(shape);
         if inputs.output_hidden_states {
@@ -246,14 +245,14 @@ impl QFormerLayer {
         })
     }
 
-    fn forward(&self, pass: &Pass, x: &Tensor<2>) -> Result<LayerOutput> {
-        let (x, attention) = self.attention.forward(pass, x, x, pass.bias)?;
+    async fn forward(&self, pass: &Pass<'_>, x: &Tensor<2>, pace: &mut Pace) -> Result<LayerOutput> {
+        let (x, attention) = self.attention.forward(pass, x, x, pass.bias, pace).await?;
         let (hidden_state, cross_attention) = match pass.queries {
-            0 => (self.text(&x)?, None),
-            queries if queries == pass.positions => self.queries(pass, &x)?,
+            0 => (self.text(&x, pace).await?, None),
+            queries if queries == pass.positions => self.queries(pass, &x, pace).await?,
             queries => {
-                let (seen, cross_attention) = self.queries(pass, &pass.part(&x, 0..queries))?;
-                let text = self.text(&pass.part(&x, queries..pass.positions))?;
+                let (seen, cross_attention) = self.queries(pass, &pass.part(&x, 0..queries), pace).await?;
+                let text = self.text(&pass.part(&x, queries..pass.positions), pace).await?;
                 (pass.join(seen, text), cross_attention)
             }
         };
@@ -261,18 +260,18 @@ impl QFormerLayer {
     }
 
     /// x [B·queries, hidden]
-    fn queries(&self, pass: &Pass, x: &Tensor<2>) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
+    async fn queries(&self, pass: &Pass<'_>, x: &Tensor<2>, pace: &mut Pace) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
         let (Some(crossattention), Some(image)) = (&self.crossattention, pass.image) else {
-            return Ok((self.query_feed_forward.forward(x)?, None));
+            return Ok((self.query_feed_forward.forward(x, pace).await?, None));
         };
-        let (seen, weights) = crossattention.forward(pass, x, image, None)?;
-        Ok((self.query_feed_forward.forward(&seen)?, weights))
+        let (seen, weights) = crossattention.forward(pass, x, image, None, pace).await?;
+        Ok((self.query_feed_forward.forward(&seen, pace).await?, weights))
     }
 
     /// x [B·text, hidden]
-    fn text(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
+    async fn text(&self, x: &Tensor<2>, pace: &mut Pace) -> Result<Tensor<2>> {
         let feed_forward = self.text_feed_forward.as_ref();
-        feed_forward.ok_or_else(|| Error::input("query_embeds", "text, and use_qformer_text_input is off"))?.forward(x)
+        feed_forward.ok_or_else(|| Error::input("query_embeds", "text, and use_qformer_text_input is off"))?.forward(x, pace).await
     }
 }
 
@@ -296,8 +295,8 @@ impl FeedForward {
         })
     }
 
-    fn forward(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        self.norm.forward(&self.mlp.plus(None, x, x)?)
+    async fn forward(&self, x: &Tensor<2>, pace: &mut Pace) -> Result<Tensor<2>> {
+        self.norm.forward(&self.mlp.plus(None, x, pace).await?)
     }
 }
 
@@ -342,10 +341,20 @@ impl QFormerAttention {
     }
 
     /// `encoder` is what a cross-attention looks at. Weights [B, heads, S, T] come along where they are asked for.
-    fn forward(&self, pass: &Pass, x: &Tensor<2>, encoder: &Tensor<2>, bias: Option<&Tensor<3>>) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
+    async fn forward(
+        &self,
+        pass: &Pass<'_>,
+        x: &Tensor<2>,
+        encoder: &Tensor<2>,
+        bias: Option<&Tensor<3>>,
+        pace: &mut Pace,
+    ) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
         let (own, seen) = match &self.products {
-            Products::OfItself(layer) => (layer.forward(x)?, None),
-            Products::Cross { query, key_value } => (query.forward(x)?, Some(key_value.forward(encoder)?)),
+            Products::OfItself(layer) => (in_pieces([x], layer.work(), pace, |[x]| layer.forward(x)).await?, None),
+            Products::Cross { query, key_value } => {
+                let seen = in_pieces([encoder], key_value.work(), pace, |[encoder]| key_value.forward(encoder)).await?;
+                (query.forward(x)?, Some(seen))
+            }
         };
         let [q, k, v] = match &seen {
             None => Rows::parts(&own),

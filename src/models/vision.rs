@@ -3,7 +3,7 @@
 use burn_tensor::{Tensor, TensorData};
 
 use crate::error::{Error, Result};
-use crate::layers::{LayerNorm, Linear, Mlp};
+use crate::layers::{LayerNorm, Linear, Mlp, in_pieces};
 use crate::models::config::Blip2VisionConfig;
 use crate::ops::{Heads, Rows, attention, attention_weights};
 use crate::pace::Pace;
@@ -84,10 +84,9 @@ impl Blip2VisionModel {
             if options.output_hidden_states {
                 hidden_states.push(x.clone().reshape(shape));
             }
-            let (output, weights) = layer.forward(batch, &x, options.output_attentions)?;
+            let (output, weights) = layer.forward(batch, &x, options.output_attentions, &mut pace).await?;
             x = output;
             attentions.extend(weights);
-            pace.breathe().await;
         }
         if options.output_hidden_states {
             hidden_states.push(x.clone().reshape(shape));
@@ -230,12 +229,19 @@ impl VisionLayer {
     }
 
     /// x [B·(1 + P), hidden] → the same shape, and the weights [B, heads, 1 + P, 1 + P] where they are asked for.
-    fn forward(&self, batch: usize, x: &Tensor<2>, output_attentions: bool) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
-        let product = self.qkv.behind(self.layer_norm1.as_norm(), x)?;
+    async fn forward(
+        &self,
+        batch: usize,
+        x: &Tensor<2>,
+        output_attentions: bool,
+        pace: &mut Pace,
+    ) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
+        let product = in_pieces([x], self.qkv.work(), pace, |[x]| self.qkv.behind(self.layer_norm1.as_norm(), x)).await?;
         let [q, k, v] = Rows::parts(&product);
         let attended = attention(batch, q, k, v, self.heads, None)?;
         let weights = output_attentions.then(|| attention_weights(batch, q, k, self.heads, None)).transpose()?;
-        let x = self.projection.plus(&attended, x)?;
-        Ok((self.mlp.plus(Some(self.layer_norm2.as_norm()), &x, &x)?, weights))
+        pace.breathe().await;
+        let x = in_pieces([&attended, x], self.projection.work(), pace, |[attended, x]| self.projection.plus(attended, x)).await?;
+        Ok((self.mlp.plus(Some(self.layer_norm2.as_norm()), &x, pace).await?, weights))
     }
 }

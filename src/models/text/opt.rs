@@ -5,12 +5,12 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::layers::{Embedding, KvCache, LayerNorm, Linear, Mlp};
+use crate::layers::{Embedding, KvCache, LayerNorm, Linear, Mlp, in_pieces};
 use crate::models::config::OPTConfig;
 use crate::models::text::decoding::{Decoding, Decodings, PositionKey, Prompts};
 use crate::models::text::{Kept, LanguageOptions, LanguageOutput, causal_bias};
 use crate::ops::embedding::Lookup;
-use crate::ops::{Fused, Heads, Norm, Rows, StepState};
+use crate::ops::{Fused, Heads, Rows, StepState};
 use crate::pace::Pace;
 use crate::weights::Weights;
 
@@ -162,8 +162,7 @@ impl OPTForCausalLM {
     async fn decode(&self, mut x: Tensor<2>, decoding: &mut Decoding, kept: &mut Kept, pace: &mut Pace) -> Result<Tensor<2>> {
         for (layer, cache) in self.layers.iter().zip(&mut decoding.caches) {
             kept.hidden_state(&x);
-            x = layer.forward(&x, &decoding.state, cache, kept)?;
-            pace.breathe().await;
+            x = layer.forward(&x, &decoding.state, cache, kept, pace).await?;
         }
         if let Some(norm) = &self.final_layer_norm {
             x = norm.forward(&x)?;
@@ -235,21 +234,17 @@ impl OPTDecoderLayer {
         })
     }
 
-    fn forward(&self, x: &Tensor<2>, state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
-        if self.norm_before {
-            let x = self.attend(Some(self.self_attn_layer_norm.as_norm()), x, state, cache, kept)?;
-            self.mlp.plus(Some(self.final_layer_norm.as_norm()), &x, &x)
-        } else {
-            let x = self.self_attn_layer_norm.forward(&self.attend(None, x, state, cache, kept)?)?;
-            self.final_layer_norm.forward(&self.mlp.plus(None, &x, &x)?)
-        }
-    }
-
-    /// x + attention(norm(x))
-    fn attend(&self, norm: Option<Norm>, x: &Tensor<2>, state: &StepState, cache: &mut KvCache, kept: &mut Kept) -> Result<Tensor<2>> {
-        let product = self.qkv_proj.fused(x, Fused { norm, ..Fused::default() })?;
+    async fn forward(&self, x: &Tensor<2>, state: &StepState, cache: &mut KvCache, kept: &mut Kept, pace: &mut Pace) -> Result<Tensor<2>> {
+        let norm = self.norm_before.then(|| self.self_attn_layer_norm.as_norm());
+        let product = in_pieces([x], self.qkv_proj.work(), pace, |[x]| self.qkv_proj.fused(x, Fused { norm, ..Fused::default() })).await?;
         let [q, k, v] = Rows::parts(&product);
         kept.attention(q, k, self.heads, None)?;
-        self.out_proj.plus(&cache.attend(state, [q, k, v], self.heads, None)?, x)
+        let attended = cache.attend(state, [q, k, v], self.heads, None)?;
+        let x = in_pieces([&attended, x], self.out_proj.work(), pace, |[attended, x]| self.out_proj.plus(attended, x)).await?;
+        if self.norm_before {
+            return self.mlp.plus(Some(self.final_layer_norm.as_norm()), &x, pace).await;
+        }
+        let x = self.self_attn_layer_norm.forward(&x)?;
+        self.final_layer_norm.forward(&self.mlp.plus(None, &x, pace).await?)
     }
 }

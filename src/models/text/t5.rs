@@ -5,7 +5,7 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::layers::{Embedding, KvCache, Linear, RmsNorm};
+use crate::layers::{Embedding, KvCache, Linear, RmsNorm, in_pieces};
 use crate::models::config::T5Config;
 use crate::models::ids_tensor;
 use crate::models::text::decoding::{Decoding, Decodings, Prompts};
@@ -91,8 +91,7 @@ impl T5ForConditionalGeneration {
         let mut x = inputs_embeds.clone();
         for block in &self.encoder.blocks {
             kept.hidden_state(&x);
-            x = block.encode(&x, &bias, &self.encoder.distance, &mut kept)?;
-            pace.breathe().await;
+            x = block.encode(&x, &bias, &self.encoder.distance, &mut kept, &mut pace).await?;
         }
         let last_hidden_state = self.encoder.final_layer_norm.forward(&x)?;
         kept.hidden_state(&last_hidden_state);
@@ -167,8 +166,7 @@ impl T5ForConditionalGeneration {
         let encoder = encoder.as_ref().ok_or_else(|| Error::kernel("t5", "no encoder output"))?;
         for (place, (block, cache)) in self.decoder.blocks.iter().zip(caches).enumerate() {
             kept.hidden_state(&x);
-            x = block.decode(&x, state, cache, &self.decoder.distance, encoder.seen_by(place), kept)?;
-            pace.breathe().await;
+            x = block.decode(&x, state, cache, &self.decoder.distance, encoder.seen_by(place), kept, pace).await?;
         }
         self.decoder.final_layer_norm.forward(&x)
     }
@@ -269,25 +267,42 @@ impl T5Block {
     }
 
     /// bias [rows, 1, n]
-    fn encode(&self, x: &Tensor<2>, bias: &Tensor<3>, distance: &DistanceBias, kept: &mut Kept) -> Result<Tensor<2>> {
-        let product = self.attention.qkv.behind(self.layer_norm.as_norm(), x)?;
+    async fn encode(
+        &self,
+        x: &Tensor<2>,
+        bias: &Tensor<3>,
+        distance: &DistanceBias,
+        kept: &mut Kept,
+        pace: &mut Pace,
+    ) -> Result<Tensor<2>> {
+        let product = self.products(x, pace).await?;
         let [q, k, v] = Rows::parts(&product);
         kept.attention(q, k, self.attention.heads, Some(distance))?;
         let (rows, bias) = (bias.dims()[0], Bias { dense: Some(bias), by_distance: Some(distance) });
         let attended = attention(rows, q, k, v, self.attention.heads, bias)?;
-        self.feed_forward.plus(&self.attention.o.plus(&attended, x)?)
+        let o = &self.attention.o;
+        let x = in_pieces([&attended, x], o.work(), pace, |[attended, x]| o.plus(attended, x)).await?;
+        self.feed_forward.plus(&x, pace).await
     }
 
-    fn decode(
+    /// q, k and v of self-attention, side by side.
+    async fn products(&self, x: &Tensor<2>, pace: &mut Pace) -> Result<Tensor<2>> {
+        let qkv = &self.attention.qkv;
+        in_pieces([x], qkv.work(), pace, |[x]| qkv.behind(self.layer_norm.as_norm(), x)).await
+    }
+
+    #[allow(clippy::too_many_arguments)] // what a step has, one by one
+    async fn decode(
         &self,
         x: &Tensor<2>,
         state: &StepState,
         cache: &mut KvCache,
         distance: &DistanceBias,
-        seen: Option<Seen>,
+        seen: Option<Seen<'_>>,
         kept: &mut Kept,
+        pace: &mut Pace,
     ) -> Result<Tensor<2>> {
-        let product = self.attention.qkv.behind(self.layer_norm.as_norm(), x)?;
+        let product = self.products(x, pace).await?;
         let [q, k, v] = Rows::parts(&product);
         kept.attention(q, k, self.attention.heads, Some(distance))?;
         let attended = cache.attend(state, [q, k, v], self.attention.heads, Some(distance))?;
@@ -300,7 +315,7 @@ impl T5Block {
             let attended = attention(bias.dims()[0], q, k, v, cross.attention.heads, Some(bias))?;
             x = cross.attention.o.plus(&attended, &x)?;
         }
-        self.feed_forward.plus(&x)
+        self.feed_forward.plus(&x, pace).await
     }
 }
 
@@ -368,11 +383,16 @@ impl T5FeedForward {
     }
 
     /// x + feed-forward of its norm
-    fn plus(&self, x: &Tensor<2>) -> Result<Tensor<2>> {
+    async fn plus(&self, x: &Tensor<2>, pace: &mut Pace) -> Result<Tensor<2>> {
         let norm = self.layer_norm.as_norm();
-        let gate = self.gate.as_ref().map(|gate| gate.behind(norm, x)).transpose()?;
-        let inner = self.wi.fused(x, Fused { norm: Some(norm), activation: self.activation, gate: gate.as_ref(), ..Fused::default() })?;
-        self.wo.plus(&inner, x)
+        let work = self.wi.work() + self.gate.as_ref().map_or(0, Linear::work) + self.wo.work();
+        in_pieces([x], work, pace, |[x]| {
+            let gate = self.gate.as_ref().map(|gate| gate.behind(norm, x)).transpose()?;
+            let inner =
+                self.wi.fused(x, Fused { norm: Some(norm), activation: self.activation, gate: gate.as_ref(), ..Fused::default() })?;
+            self.wo.plus(&inner, x)
+        })
+        .await
     }
 }
 
