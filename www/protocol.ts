@@ -222,6 +222,10 @@ export interface Inspection {
   readonly url: string;
   readonly bytes: number;
   readonly cached: number;
+  /** What it takes while it works, in bytes. */
+  readonly memory: number;
+  /** Whether this device has it: `tight` where it is more than half of the machine's memory, as far as the browser tells; `no` where a load is refused. */
+  readonly fits: "yes" | "tight" | "no";
   readonly index: IndexFacts;
 }
 /** What a model can be asked for. */

@@ -17,7 +17,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Once;
 
-use js_sys::{Function, Promise};
+use js_sys::{Function, Promise, Reflect};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
@@ -40,6 +40,7 @@ use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig, config_json};
 use crate::ops::{checks, launch};
 use crate::parity;
+use crate::weights::fit;
 use crate::weights::index::{INDEX_FILE, Index};
 
 unsafe extern "C" {
@@ -114,7 +115,7 @@ impl Runtime {
         })
     }
 
-    /// What the index tells: sizes, and how much of it is in the cache. Errors: those of fetching an index; aborted.
+    /// What the index tells: sizes, how much of it is in the cache, and whether it fits this device. Errors: those of fetching an index; aborted.
     #[wasm_bindgen(unchecked_return_type = "Promise<Inspection>")]
     pub fn inspect(
         &self,
@@ -128,7 +129,9 @@ impl Runtime {
             let source = Source { address: &address, network: &Browser, cache: &shared.cache };
             let found = flag.guard(inspect(&source, &options)).await?;
             let (url, index) = (address.as_str(), model::index_facts(&found.index));
-            Ok(to_js(&json!({ "url": url, "bytes": found.bytes, "cached": found.cached, "index": index })))
+            let (memory, fits) = (fit::memory(&found.index), fit::fits(&shared.device, &found.index, machine_memory()));
+            let facts = json!({ "url": url, "bytes": found.bytes, "cached": found.cached, "memory": memory, "fits": fits, "index": index });
+            Ok(to_js(&facts))
         })
     }
 
@@ -255,6 +258,13 @@ async fn device() -> Result<Device> {
     return Device::webgpu().await;
     #[cfg(not(feature = "webgpu"))]
     Ok(Device::cpu())
+}
+
+/// What the browser says of the machine's memory, in bytes: a coarse number, at most 8 GiB, and of some browsers nothing.
+fn machine_memory() -> Option<u64> {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    let gibibytes = Reflect::get(&navigator, &"deviceMemory".into()).ok()?.as_f64()?;
+    Some((gibibytes * f64::from(1 << 30)) as u64)
 }
 
 fn config_to_js(part: &str, bytes: &[u8]) -> Result<JsValue> {

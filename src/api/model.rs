@@ -28,7 +28,7 @@ use crate::pace;
 use crate::processor::{Blip2Processor, load_image};
 use crate::tasks::{Answer, AnyModel, ImageFeatures, Plain, RetrievalImage};
 use crate::weights::index::{Index, Stage};
-use crate::weights::{Weights, shard};
+use crate::weights::{Weights, fit, shard};
 
 /// Uploads in flight: more of them pile up as copies beside the weights.
 const UPLOAD_LIMIT: usize = 64 << 20;
@@ -125,6 +125,7 @@ struct Begun {
 
 impl Receiver for Uploads<'_> {
     fn files(&mut self, index: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()> {
+        fit::check(&self.shared.device, index)?;
         let config = models::config_json(&files)?;
         let class = self.class.map_or_else(|| Class::of(config), Ok)?;
         let weights = Weights::new(&self.shared.device, models::plan_class(class, config)?);

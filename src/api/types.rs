@@ -30,7 +30,8 @@ export interface Progress {
 }
 /** Of all files: bytes, bytes a second, seconds left. */
 export interface Totals { loaded: number; total: number; cached: number; rate: number; eta: number | null; stage: Stage | null }
-export interface Inspection { url: string; bytes: number; cached: number; index: IndexFacts }
+/** memory: what it takes while it works. fits: `tight` where that is more than half of the machine's memory, as far as it is known. */
+export interface Inspection { url: string; bytes: number; cached: number; memory: number; fits: "yes" | "tight" | "no"; index: IndexFacts }
 export interface CacheReport {
   storage: "indexeddb" | "memory";
   persistent: boolean;

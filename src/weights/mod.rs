@@ -1,5 +1,6 @@
 //! What a converted model is and how its weights get to the device.
 
+pub mod fit;
 #[cfg(not(target_family = "wasm"))]
 mod folder;
 pub mod index;
