@@ -24,7 +24,7 @@ impl Product {
     /// Errors: weight-invalid, kernel.
     pub fn new(device: &Device, quant: Quant, shape @ [rows, out, columns]: [usize; 3]) -> Result<Self> {
         const KEY: &str = "weight";
-        let weights = Weights::new(device, [(KEY.into(), Request { role: Role::Matrix, shape: vec![out, columns] })].into());
+        let weights = Weights::new(device, [(KEY.into(), Request { role: Role::Matrix, shape: vec![out, columns], joined: None })].into());
         let step = (PART_WORDS / words_per_row(quant, columns).max(1)).max(1);
         for first in (0..out).step_by(step) {
             let end = out.min(first + step);

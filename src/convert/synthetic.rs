@@ -216,7 +216,7 @@ impl Tensors for Noise {
     }
 
     fn read(&mut self, key: &str, elements: Range<usize>) -> Result<Vec<f32>> {
-        let Request { role, shape } = self.request(key)?;
+        let Request { role, shape, .. } = self.request(key)?;
         // A vector called "weight" is a norm's: it scales what has been brought to length 1.
         let middle = if *role == Role::Tensor && shape.len() == 1 && key.ends_with(".weight") { 1.0 } else { 0.0 };
         let seed = seed_of(key);
@@ -272,7 +272,7 @@ mod tests {
 
     #[test]
     fn noise_is_of_its_place_and_spreads_as_asked() {
-        let request = |role, shape: Vec<usize>| Request { role, shape };
+        let request = |role, shape: Vec<usize>| Request { role, shape, joined: None };
         let mut noise = Noise::new(
             [
                 ("a.weight".to_string(), request(Role::Matrix, vec![100, 100])),
