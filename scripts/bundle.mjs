@@ -32,7 +32,7 @@ export async function bundle(entries, outdir, { minify = false, only } = {}) {
 
 const oneGlue = device => ({
   name: "one-glue",
-  setup: build => build.onResolve({ filter: /\/wasm\/blip2_\w+\.js$/ }, () => ({ path: at("www", "wasm", `blip2_${device}.js`) })),
+  setup: build => build.onResolve({ filter: /\/wasm\/blip2_(cpu|webgpu)\.js$/ }, () => ({ path: at("www", "wasm", `blip2_${device}.js`) })),
 });
 
 /** The unit tests beside the sources, made ready for `node --test`. Returns the files. */

@@ -20,7 +20,13 @@ const colour = process.stdout.isTTY && !process.env.NO_COLOR;
 export const bold = text => (colour ? `\x1b[1m${text}\x1b[0m` : text);
 
 /** A line about what a script is doing. */
-export const say = line => console.log(line);
+export const say = line => speak(line);
+let speak = console.log;
+
+/** From now on standard output is for a script's result alone, which a program reads. */
+export function sayOnStderr() {
+  speak = console.error;
+}
 
 /** A failure whose message is all that the reader needs: no stack. */
 export class Stop extends Error {}

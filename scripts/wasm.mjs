@@ -1,7 +1,7 @@
 // The two builds of the crate for browsers: cargo, wasm-bindgen, the guard, wasm-opt.
 
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { at, bold, cache, filesUnder, hash, hashFiles, must, nodeModule, note, recall, run, say, seconds, size, Stop, targetDir } from "./common.mjs";
 
 export const DEVICES = ["cpu", "webgpu"];
@@ -25,6 +25,10 @@ const FEATURES = [
   "--enable-extended-const",
 ];
 
+/** What the bench alone needs (cargo feature `bench`) is a wasm of its own, so that nobody downloads it. */
+const benchDir = at("build", "wasm-bench");
+export const benchGlue = device => join(benchDir, `${crate(device)}_bench.js`);
+
 /**
  * Compiles what is stale into www/wasm/ and returns { device, path, warnings } for each: `path` is the wasm to ship, shrunk when `optimize` is asked for;
  * `warnings` is the number of the compiler's.
@@ -32,41 +36,52 @@ const FEATURES = [
 export async function wasm(tools, { optimize = false, devices = DEVICES } = {}) {
   const built = [];
   for (const device of devices) {
-    const warnings = await compile(tools, device);
     const plain = join(glueDir, wasmName(device));
+    const warnings = await compile(tools, { features: device, glue: join(glueDir, `${crate(device)}.js`) });
     built.push({ device, warnings, path: optimize ? await shrink(plain, device) : plain });
   }
   return built;
 }
 
-async function compile(tools, device) {
-  const stamp = at("build", `wasm-${device}.json`);
+/** The wasm with the bench's own functions: { glue, path }. On the CPU they are to be as fast as the shipped ones. */
+export async function benchWasm(tools, device) {
+  const glue = benchGlue(device);
+  mkdirSync(benchDir, { recursive: true });
+  await compile(tools, { features: `${device},bench`, glue });
+  const plain = glue.replace(/\.js$/, "_bg.wasm");
+  return { glue, path: device === "cpu" ? await shrink(plain, device) : plain };
+}
+
+async function compile(tools, { features, glue }) {
+  const [folder, name] = [dirname(glue), basename(glue, ".js")];
+  const stamp = at("build", `wasm-${features.replace(",", "-")}.json`);
   const inputs = hash(
     hashFiles(at(), ["Cargo.toml", "Cargo.lock", "scripts/wasm.mjs"]),
     hashFiles(at("src"), filesUnder(at("src"))),
     tools.wasm.id,
     tools.wasmBindgen,
-    device,
+    features,
   );
   const earlier = recall(stamp);
-  const outputs = [`${crate(device)}.js`, `${crate(device)}.d.ts`, wasmName(device)];
-  if (earlier?.inputs === inputs && outputs.every(name => existsSync(join(glueDir, name)))) return earlier.warnings;
+  const outputs = [`${name}.js`, `${name}.d.ts`, `${name}_bg.wasm`].map(output => join(folder, output));
+  if (earlier?.inputs === inputs && outputs.every(output => existsSync(output))) return earlier.warnings;
 
-  say(bold(`wasm: compiling for ${device}`));
+  say(bold(`wasm: compiling for ${features}`));
   const start = performance.now();
-  const { artifact, warnings } = await cargo(tools, device);
-  const args = ["--target", "web", "--out-dir", glueDir, "--out-name", crate(device), "--omit-default-module-path", artifact];
+  const { artifact, warnings } = await cargo(tools, features);
+  const args = ["--target", "web", "--out-dir", folder, "--out-name", name, "--omit-default-module-path", artifact];
   await must(tools.wasmBindgen, args, {}, "wasm-bindgen");
-  guard(join(glueDir, `${crate(device)}.js`));
-  guard(join(glueDir, wasmName(device)));
+  const [script, , wasmFile] = outputs;
+  guard(script);
+  guard(wasmFile);
   note(stamp, { inputs, warnings });
-  say(`wasm: ${device}, ${size(statSync(join(glueDir, wasmName(device))).size)}, ${seconds(start)}`);
+  say(`wasm: ${features}, ${size(statSync(wasmFile).size)}, ${seconds(start)}`);
   return warnings;
 }
 
 /** The raw wasm and how many warnings the compiler gave for this crate (cargo repeats them when nothing had to be compiled). */
-async function cargo(tools, device) {
-  const args = ["build", "--release", "--lib", "--target", TARGET, "--no-default-features", "--features", device];
+async function cargo(tools, features) {
+  const args = ["build", "--release", "--lib", "--target", TARGET, "--no-default-features", "--features", features];
   const env = {
     ...tools.wasm.env,
     RUSTFLAGS: '-C target-feature=+simd128 --cfg getrandom_backend="wasm_js"',
@@ -115,17 +130,17 @@ async function shrink(path, device) {
     say(`wasm-opt: ${device}, ${size(statSync(path).size)} → ${size(statSync(shrunk).size)}, ${seconds(start)}`);
   }
   guard(shrunk);
-  const shipped = at("build", "wasm", wasmName(device));
+  const shipped = at("build", "wasm", basename(path));
   mkdirSync(at("build", "wasm"), { recursive: true });
   copyFileSync(shrunk, shipped);
   return shipped;
 }
 
-/** Keeps the last four of a device. */
+/** Keeps the last six of a device. */
 function forget(folder, device) {
   const kept = readdirSync(folder)
     .filter(name => name.startsWith(`${device}-`) && name.endsWith(".wasm"))
     .map(name => ({ name, time: statSync(join(folder, name)).mtimeMs }))
     .sort((a, b) => b.time - a.time);
-  for (const { name } of kept.slice(4)) rmSync(join(folder, name));
+  for (const { name } of kept.slice(6)) rmSync(join(folder, name));
 }

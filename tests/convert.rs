@@ -2,12 +2,16 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use blip2_web::Error;
-use blip2_web::convert::{Options, convert};
+use blip2_web::convert::{Options, Shapes, convert, synthesize};
 use blip2_web::device::Device;
-use blip2_web::models::{self, Class};
+use blip2_web::generation::GenerationConfig;
+use blip2_web::models::{self, Class, TokenIds};
+use blip2_web::processor::load_image;
+use blip2_web::tasks::{Blip2, ImageTextRetrieval};
 use blip2_web::weights::index::{INDEX_FILE, Index, Stage};
 use blip2_web::weights::quant::Quant;
 use blip2_web::weights::{Weights, shard};
@@ -104,6 +108,48 @@ fn the_same_checkpoint_gives_the_same_bytes() {
         common::folder(&dst)
     });
     assert!(folders[0] == folders[1]);
+}
+
+#[test]
+fn made_up_weights_load_and_answer() {
+    for fixture in ["opt", "t5"] {
+        let scratch = Scratch::new(&format!("synthetic-{fixture}"));
+        let dst = scratch.0.join("dst");
+        let json = std::fs::read(common::fixtures().join(fixture).join("config.json")).expect("a config");
+        let shapes = Shapes { name: fixture.into(), config: models::Blip2Config::from_json(&json).expect("a config") };
+        let options = Options { shard_bytes: 20_000, ..Options::new(Quant::Q8) };
+        let summary = synthesize(&shapes, &dst, &options, &mut ()).expect("a folder");
+        assert_eq!(index(&dst).source, Some(format!("synthetic:{fixture}")));
+        assert!(summary.files > 10, "{summary}");
+
+        let model = Blip2::from_pretrained(&Device::cpu(), &dst).expect("a model");
+        let picture = load_image(&std::fs::read("demo/samples/01-bee.png").expect("a picture")).expect("an image");
+        let eight = GenerationConfig { max_new_tokens: Some(8), eos_token_id: Some(TokenIds::Many(vec![])), ..GenerationConfig::default() };
+        let answer = pollster::block_on(async {
+            let features = model.encode(&picture).await?;
+            model.generate(&features, Some("Question: what is this? Answer:"), &eight, &mut |_| ControlFlow::Continue(())).await
+        });
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.timings.tokens, 8);
+        assert!(!answer.text.is_empty(), "{answer:?}");
+    }
+}
+
+#[test]
+fn made_up_weights_are_the_same_each_time() {
+    let scratch = Scratch::new("synthetic-same");
+    let json = std::fs::read(common::fixtures().join("itm").join("config.json")).expect("a config");
+    let shapes = Shapes { name: "itm".into(), config: models::Blip2Config::from_json(&json).expect("a config") };
+    let folders = ["a", "b"].map(|name| {
+        let dst = scratch.0.join(name);
+        synthesize(&shapes, &dst, &Options::new(Quant::Q4), &mut ()).expect("a folder");
+        common::folder(&dst)
+    });
+    assert!(folders[0] == folders[1]);
+    let error = synthesize(&shapes, &scratch.0.join("a"), &Options::new(Quant::Q4), &mut ()).expect_err("a folder that is there");
+    assert_eq!(error.code(), "file");
+    let loaded = ImageTextRetrieval::from_pretrained(&Device::cpu(), scratch.0.join("b")).map(|_| ());
+    assert_eq!(loaded, Ok(()));
 }
 
 /// Spoils a copy of a fixture, and says what `convert` makes of it.

@@ -10,11 +10,12 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("processor", &["error"]),
     ("delivery", &["error", "weights", "pace"]),
     ("convert", &["models", "pace"]),
+    ("bench", &["models", "pace"]),
     ("parity", &["tasks", "pace", "processor", "delivery"]),
 ];
 
 /// Modules beside the layers that layers may use: name, its users (and every layer above them).
-const USED_FROM: &[(&str, &str)] = &[("pace", "weights"), ("processor", "tasks"), ("delivery", "api"), ("parity", "api")];
+const USED_FROM: &[(&str, &str)] = &[("pace", "weights"), ("processor", "tasks"), ("delivery", "api"), ("parity", "api"), ("bench", "api")];
 
 #[test]
 fn imports_point_down() {

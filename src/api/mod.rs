@@ -3,6 +3,8 @@
 //! Methods take `&self` and give a promise that owns what it needs, so that every one may be called, and every object freed,
 //! while others still run. A failure is the plain object `{code, message, hint, retryable, facts}`.
 
+#[cfg(feature = "bench")]
+mod bench;
 mod error;
 mod model;
 mod options;
@@ -17,6 +19,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Once;
 
+use burn_tensor::Tensor;
 use js_sys::{Function, Promise, Reflect};
 use serde_json::json;
 use wasm_bindgen::prelude::*;
@@ -38,7 +41,7 @@ use crate::delivery::{Source, inspect, load_files};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig, config_json};
-use crate::ops::{checks, launch};
+use crate::ops::{checks, launch, read_floats};
 use crate::parity;
 use crate::weights::fit;
 use crate::weights::index::{INDEX_FILE, Index};
@@ -245,6 +248,13 @@ impl Runtime {
         })
     }
 
+    /// Resolves when the device has done all that it was asked for. Errors: device-lost, kernel.
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn settled(&self) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move { settle(&shared.device).await.map(|()| JsValue::UNDEFINED) })
+    }
+
     /// What our kernels have launched since the start.
     #[wasm_bindgen(unchecked_return_type = "Launches")]
     pub fn launches(&self) -> JsValue {
@@ -322,6 +332,14 @@ fn call(function: Option<&Function>, argument: impl FnOnce() -> JsValue) {
     if let Some(function) = function {
         let _ = function.call1(&JsValue::UNDEFINED, &argument());
     }
+}
+
+/// What is read back comes after all that was sent.
+async fn settle(device: &Device) -> Result<()> {
+    if is_webgpu(device) {
+        read_floats(Tensor::<1>::zeros([1], &device.burn)).await?;
+    }
+    Ok(())
 }
 
 fn is_webgpu(device: &Device) -> bool {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::{Rc, Weak};
 
-use burn_tensor::Tensor;
 use js_sys::{Float32Array, Function, Promise};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
@@ -15,7 +14,7 @@ use super::options::As;
 use super::stop::StopFlag;
 use super::tensors::{self, tensor_to_js};
 use super::towers::tower_name;
-use super::{Shared, call, is_webgpu, options, promise};
+use super::{Shared, call, options, promise, settle};
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
 use crate::delivery::progress::Progress;
@@ -23,7 +22,6 @@ use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_files, load_mo
 use crate::error::{Error, Result};
 use crate::generation::Generated;
 use crate::models::{self, Blip2VisionModel, Class};
-use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::{Blip2Processor, load_image};
 use crate::tasks::{Answer, AnyModel, ImageFeatures, Plain, RetrievalImage};
@@ -144,10 +142,8 @@ impl Receiver for Uploads<'_> {
             shard::push(&begun.weights, index, file, bytes)?;
             self.in_flight += bytes.len();
         }
-        let device = &self.shared.device;
-        if is_webgpu(device) && self.in_flight >= UPLOAD_LIMIT {
-            // What is read back comes after all that was sent.
-            read_floats(Tensor::<1>::zeros([1], &device.burn)).await?;
+        if self.in_flight >= UPLOAD_LIMIT {
+            settle(&self.shared.device).await?;
             self.in_flight = 0;
         }
         pace::macrotask().await;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use blip2_web::convert::{Options, Progress, convert};
+use blip2_web::convert::{Options, Progress, SCHEME, Shapes, Summary, convert, synthesize};
 use blip2_web::models::Class;
 use blip2_web::weights::index::{Stage, Ui};
 use blip2_web::weights::quant::Quant;
@@ -13,7 +13,8 @@ use clap::Parser;
 /// Converts a BLIP-2 checkpoint of Hugging Face transformers into a folder for blip2-web.
 #[derive(Parser)]
 struct Arguments {
-    /// Folder with config.json, the tokenizer's files and safetensors.
+    /// Folder with config.json, the tokenizer's files and safetensors; or synthetic:NAME, which makes up weights in the shapes of
+    /// blip2-opt-2.7b, blip2-opt-6.7b, blip2-flan-t5-xl or blip2-itm-vit-g.
     src: PathBuf,
     /// Folder to write.
     dst: PathBuf,
@@ -36,6 +37,9 @@ struct Arguments {
     /// only what it needs is written.
     #[arg(long = "as", value_name = "CLASS")]
     class: Option<Class>,
+    /// Of synthetic weights: so many layers of each part at most.
+    #[arg(long)]
+    layers: Option<usize>,
     /// JSON with caption_prompt, question_template, suggestions, licence_url, about.
     #[arg(long)]
     ui: Option<PathBuf>,
@@ -85,10 +89,23 @@ fn run(arguments: &Arguments) -> Result<()> {
     options.class = arguments.class;
     options.force = arguments.force;
     let mut bar = Bar(indicatif::ProgressBar::new(0));
-    let result = convert(&arguments.src, &arguments.dst, &options, &mut bar);
+    let result = match arguments.src.to_str().and_then(|src| src.strip_prefix(SCHEME)) {
+        Some(name) => synthetic(name, arguments, &options, &mut bar),
+        None if arguments.layers.is_some() => Err(Error::input("--layers", format!("only a {SCHEME} source can be cut"))),
+        None => convert(&arguments.src, &arguments.dst, &options, &mut bar),
+    };
     bar.0.finish_and_clear();
     println!("{}", result?);
     Ok(())
+}
+
+fn synthetic(name: &str, arguments: &Arguments, options: &Options, bar: &mut Bar) -> Result<Summary> {
+    let whole = Shapes::named(name)?;
+    let shapes = match arguments.layers {
+        Some(layers) => whole.with_layers(layers),
+        None => whole,
+    };
+    synthesize(&shapes, &arguments.dst, options, bar)
 }
 
 fn main() -> ExitCode {

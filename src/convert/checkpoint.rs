@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::convert::Tensors;
 use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Class, plan_class};
 use crate::weights::index::{INDEX_FILE, is_plain_name};
@@ -61,19 +62,19 @@ impl Checkpoint {
         let file = self.places.get(key)?;
         self.files[*file].tensors().get(key).map(|info| &info.shape[..])
     }
+}
 
-    /// Bytes of a tensor in the source.
-    pub fn bytes(&self, key: &str) -> u64 {
+impl Tensors for Checkpoint {
+    fn bytes(&self, key: &str) -> u64 {
         let info = self.places.get(key).and_then(|file| self.files[*file].tensors().get(key));
         info.map_or(0, |info| info.bytes.end - info.bytes.start)
     }
 
-    /// The name of the file that holds a tensor.
-    pub fn file(&self, key: &str) -> &str {
+    fn file(&self, key: &str) -> &str {
         self.places.get(key).map_or("", |file| &self.names[*file])
     }
 
-    pub fn read(&mut self, key: &str, elements: Range<usize>) -> Result<Vec<f32>> {
+    fn read(&mut self, key: &str, elements: Range<usize>) -> Result<Vec<f32>> {
         let file = self.places.get(key).ok_or_else(|| Error::WeightMissing { key: key.into() })?;
         self.files[*file].read_f32(key, elements)
     }

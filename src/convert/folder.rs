@@ -6,11 +6,13 @@ use crate::error::{Error, Result};
 
 /// Refuses a `dst` that holds something, unless `force`, and always one whose replacement would take the source with it.
 /// Errors: file.
-pub(super) fn check(src: &Path, dst: &Path, force: bool) -> Result<()> {
+pub(super) fn check(src: Option<&Path>, dst: &Path, force: bool) -> Result<()> {
     let Ok(found) = dst.canonicalize() else { return Ok(()) };
-    let source = src.canonicalize().map_err(|error| Error::file(src, error))?;
-    if source.starts_with(&found) {
-        return Err(Error::file(dst, "holds the source, which would be lost"));
+    if let Some(src) = src {
+        let source = src.canonicalize().map_err(|error| Error::file(src, error))?;
+        if source.starts_with(&found) {
+            return Err(Error::file(dst, "holds the source, which would be lost"));
+        }
     }
     let mut entries = std::fs::read_dir(dst).map_err(|error| Error::file(dst, error))?;
     match entries.next() {

@@ -6,8 +6,10 @@ mod checkpoint;
 mod folder;
 mod shards;
 mod summary;
+mod synthetic;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use crate::convert::checkpoint::{Checkpoint, Spare};
 use crate::convert::folder::Unfinished;
 use crate::convert::shards::ShardWriter;
+use crate::convert::synthetic::Noise;
 use crate::error::{Error, Result};
 use crate::models::{Class, plan_class};
 use crate::weights::index::{FORMAT, FileEntry, INDEX_FILE, Index, Metadata, Stage, Ui, sha256};
@@ -22,6 +25,7 @@ use crate::weights::quant::Quant;
 use crate::weights::{Request, Role};
 
 pub use summary::{StageSummary, Summary};
+pub use synthetic::{SCHEME, Shapes};
 
 const CONFIG_FILE: &str = "config.json";
 
@@ -68,6 +72,17 @@ impl Options {
     }
 }
 
+/// Where tensors come from: a checkpoint, or nowhere.
+trait Tensors {
+    /// Bytes of a tensor in the source.
+    fn bytes(&self, key: &str) -> u64;
+
+    /// The name of the file that holds a tensor.
+    fn file(&self, key: &str) -> &str;
+
+    fn read(&mut self, key: &str, elements: Range<usize>) -> Result<Vec<f32>>;
+}
+
 /// Told how far the work is, in bytes of the source.
 pub trait Progress {
     fn start(&mut self, total_bytes: u64);
@@ -82,7 +97,7 @@ impl Progress for () {
 /// Writes `dst` whole or not at all. Errors: file, config-invalid, model-unsupported, weight-missing, weight-shape,
 /// weight-invalid.
 pub fn convert(src: &Path, dst: &Path, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
-    folder::check(src, dst, options.force)?;
+    folder::check(Some(src), dst, options.force)?;
     let path = src.join(CONFIG_FILE);
     let mut config = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
     let spare = Spare::of(&config)?;
@@ -98,6 +113,21 @@ pub fn convert(src: &Path, dst: &Path, options: &Options, progress: &mut dyn Pro
         keep_files(src, folder.path(), index)
     })?;
     summary.ignored = ignored;
+    folder.finish(dst)?;
+    Ok(summary)
+}
+
+/// Writes a model folder of these shapes with made-up weights, whole or not at all. Errors: file, config-invalid.
+pub fn synthesize(shapes: &Shapes, dst: &Path, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
+    folder::check(None, dst, options.force)?;
+    let files = shapes.files()?;
+    let config = shapes.config.to_json()?;
+    let plan = plan_class(Class::of(&config)?, &config)?;
+    let options = Options { source: options.source.clone().or_else(|| Some(format!("{SCHEME}{}", shapes.name))), ..options.clone() };
+    let folder = Unfinished::beside(dst)?;
+    let summary = write(folder.path(), &plan, &mut Noise::new(plan.clone()), &options, progress, |index| {
+        files.iter().try_for_each(|(name, bytes)| keep(folder.path(), name, bytes, index))
+    })?;
     folder.finish(dst)?;
     Ok(summary)
 }
@@ -118,12 +148,12 @@ fn as_class(class: Class, config_json: Vec<u8>) -> Result<Vec<u8>> {
 fn write(
     folder: &Path,
     plan: &BTreeMap<String, Request>,
-    checkpoint: &mut Checkpoint,
+    source: &mut dyn Tensors,
     options: &Options,
     progress: &mut dyn Progress,
     keep_files: impl FnOnce(&mut Index) -> Result<()>,
 ) -> Result<Summary> {
-    progress.start(plan.keys().map(|key| checkpoint.bytes(key)).sum());
+    progress.start(plan.keys().map(|key| source.bytes(key)).sum());
     let mut index = Index {
         format: FORMAT,
         metadata: Metadata { total_size: 0 },
@@ -143,9 +173,9 @@ fn write(
         let mut stage_summary = StageSummary::new(stage, quant);
         for (key, request) in plan.iter().filter(|(key, _)| Stage::of(key) == stage) {
             let quant = if request.role == Role::Matrix { quant } else { Quant::F32 };
-            writer.tensor(key, &request.shape, quant, checkpoint, &mut stage_summary)?;
-            summary.bytes_in += checkpoint.bytes(key);
-            progress.advance(key, checkpoint.bytes(key));
+            writer.tensor(key, &request.shape, quant, source, &mut stage_summary)?;
+            summary.bytes_in += source.bytes(key);
+            progress.advance(key, source.bytes(key));
         }
         writer.finish()?;
         if stage_summary.tensors > 0 {

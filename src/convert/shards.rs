@@ -6,7 +6,7 @@ use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
-use crate::convert::checkpoint::Checkpoint;
+use crate::convert::Tensors;
 use crate::convert::summary::StageSummary;
 use crate::error::{Error, Result};
 use crate::weights::index::{FileEntry, Index, PartEntry, Stage, TensorEntry, sha256};
@@ -47,14 +47,7 @@ impl<'a> ShardWriter<'a> {
     }
 
     /// A tensor that is too large for a shard is split by rows.
-    pub fn tensor(
-        &mut self,
-        key: &str,
-        shape: &[usize],
-        quant: Quant,
-        checkpoint: &mut Checkpoint,
-        summary: &mut StageSummary,
-    ) -> Result<()> {
+    pub fn tensor(&mut self, key: &str, shape: &[usize], quant: Quant, source: &mut dyn Tensors, summary: &mut StageSummary) -> Result<()> {
         let (rows, columns) = crate::weights::rows_and_columns(shape);
         let row_bytes = disk_bytes(quant, columns);
         // The longest key of a part, and of its scales.
@@ -74,7 +67,7 @@ impl<'a> ShardWriter<'a> {
             if let Some(first_dimension) = part_shape.first_mut() {
                 *first_dimension = end - first;
             }
-            self.entries.extend(part(key, &part_key, &part_shape, first..end, columns, quant, checkpoint, summary)?);
+            self.entries.extend(part(key, &part_key, &part_shape, first..end, columns, quant, source, summary)?);
             if let Some(tensor) = self.index.tensors.get_mut(key) {
                 tensor.parts.push(PartEntry { file: String::new(), key: part_key, rows: [first, end] });
                 self.waiting.push((key.into(), tensor.parts.len() - 1));
@@ -142,21 +135,21 @@ fn part(
     rows: std::ops::Range<usize>,
     columns: usize,
     quant: Quant,
-    checkpoint: &mut Checkpoint,
+    source: &mut dyn Tensors,
     summary: &mut StageSummary,
 ) -> Result<Vec<Entry>> {
     let step = (BLOCK_FLOATS / columns).max(1);
     let (mut data, mut scales) = (Vec::with_capacity(rows.len() * disk_bytes(quant, columns)), vec![]);
     for first in rows.clone().step_by(step) {
         let end = rows.end.min(first + step);
-        let values = checkpoint.read(key, first * columns..end * columns)?;
+        let values = source.read(key, first * columns..end * columns)?;
         match quant {
             Quant::F32 => data.extend(values.iter().flat_map(|value| value.to_le_bytes())),
             Quant::F16 => {
                 let halves: Vec<f16> = values.iter().map(|value| f16::from_f32(*value)).collect();
                 if let Some(place) = halves.iter().position(|half| !half.is_finite()) {
                     let reason = format!("{} at {} is too large for f16", values[place], first * columns + place);
-                    return Err(Error::WeightInvalid { file: checkpoint.file(key).into(), key: key.into(), reason });
+                    return Err(Error::WeightInvalid { file: source.file(key).into(), key: key.into(), reason });
                 }
                 values.iter().zip(&halves).for_each(|(value, half)| summary.error(*value, half.to_f32()));
                 data.extend(halves.iter().flat_map(|half| half.to_le_bytes()));

@@ -1,0 +1,107 @@
+// The bench page: made, served, opened in a Chromium of its own with an empty profile, and watched until it ends.
+
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { bundle } from "../bundle.mjs";
+import { flags } from "../chromium.mjs";
+import { at } from "../common.mjs";
+import { serve } from "../serve.mjs";
+import { benchWasm, wasm } from "../wasm.mjs";
+import { Watch } from "./processes.mjs";
+
+/** A software GPU may need minutes for the shapes of a real model. */
+const SILENCE = 30 * 60_000;
+
+/** With these a page is isolated from others, and its clock tells microseconds instead of tenths of milliseconds. */
+const HEADERS = `/*
+  Cross-Origin-Opener-Policy: same-origin
+  Cross-Origin-Embedder-Policy: require-corp
+`;
+
+/** The folder with the page and the wasm of one device as it ships; `own`: also that with the bench's own functions. */
+export async function benchPage(tools, device, own) {
+  const source = at("tests", "browser", "bench");
+  const dir = at("build", `bench-page-${device}`);
+  rmSync(dir, { recursive: true, force: true });
+  mkdirSync(join(dir, "wasm"), { recursive: true });
+  const [{ path }] = await wasm(tools, { devices: [device], optimize: true });
+  copyFileSync(path, join(dir, "wasm", basename(path)));
+  if (own) {
+    const { glue, path: ownPath } = await benchWasm(tools, device);
+    for (const file of [glue, ownPath]) copyFileSync(file, join(dir, "wasm", basename(file)));
+  }
+  await bundle({ page: join(source, "page.ts"), worker: join(source, "worker.ts") }, dir, { only: device });
+  for (const name of ["index.html", "empty.html"]) copyFileSync(join(source, name), join(dir, name));
+  writeFileSync(join(dir, "_headers"), HEADERS);
+  return { dir, own: own ? `blip2_${device}_bench.js` : null };
+}
+
+/**
+ * Runs one task ({ device, … } as tests/browser/bench/messages.ts has it, less the addresses, which are made here) on a folder with a model.
+ * Returns what the page ended with, and { browser, memory }: the browser's version, and resident bytes of its renderers and GPU process: of an empty page,
+ * and the peak of each phase.
+ */
+export async function runTask(tools, { dir, own }, task, { model, pictures }, onLine) {
+  const profile = mkdtempSync(join(tmpdir(), "blip2-bench-"));
+  const watch = new Watch(profile);
+  const files = new Map(pictures.map((path, place) => [`/pictures/${place}`, path]));
+  let origin = "";
+  const whole = () => ({
+    ...task,
+    model: `${origin}/model/`,
+    pictures: [...files.keys()].map(name => `${origin}${name}/${basename(files.get(name))}`),
+    own: own && `${origin}/wasm/${own}`,
+    clock: `${origin}/clock.json`,
+  });
+  const server = await serve({
+    mounts: { "/": dir, "/model/": model, ...Object.fromEntries(pictures.map((path, place) => [`/pictures/${place}/`, join(path, "..")])) },
+    made: { "/task.json": () => JSON.stringify(whole()), "/clock.json": () => JSON.stringify(watch.workerTime()) },
+  });
+  origin = server.origin;
+  const { chromium } = await import("playwright-core");
+  let context = null;
+  try {
+    context = await chromium.launchPersistentContext(profile, { executablePath: tools.chromium, args: flags, headless: true });
+    const page = context.pages()[0] ?? (await context.newPage());
+    await page.goto(`${origin}/empty.html`);
+    await new Promise(done => setTimeout(done, 1000));
+    const empty = watch.look();
+    const browser = await page.evaluate(() => navigator.userAgent);
+    watch.start();
+    const outcome = await ended(page, origin, watch, onLine);
+    watch.stop();
+    return { ...outcome, browser: /Chrome\/[\d.]+/.exec(browser)?.[0].replace("/", " ") ?? browser, memory: { empty, peaks: watch.peaks } };
+  } finally {
+    watch.stop();
+    await context?.close().catch(() => {});
+    await server.close();
+    rmSync(profile, { recursive: true, force: true });
+  }
+}
+
+/** Opens the page and waits for its last word. */
+function ended(page, origin, watch, onLine) {
+  return new Promise(done => {
+    let clock;
+    const end = outcome => {
+      clearTimeout(clock);
+      done(outcome);
+    };
+    const wind = () => {
+      clearTimeout(clock);
+      clock = setTimeout(() => end({ error: `no word for ${SILENCE / 60_000} minutes` }), SILENCE);
+    };
+    page.on("console", message => {
+      wind();
+      const [, kind, text] = /^bench (phase|line|end) (.*)$/s.exec(message.text()) ?? [];
+      if (kind === "phase") watch.phase = text;
+      else if (kind === "end") end(JSON.parse(text));
+      else onLine(text ?? message.text());
+    });
+    page.on("crash", () => end({ error: "the page crashed" }));
+    page.on("pageerror", error => end({ error: String(error) }));
+    wind();
+    page.goto(`${origin}/`).catch(error => end({ error: String(error) }));
+  });
+}
