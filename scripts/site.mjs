@@ -27,6 +27,9 @@ const headers = origins => `/*
   Cache-Control: no-cache
 `;
 
+/** The first is there before the first paint; the others come with their views. */
+const STYLES = { style: ["style.css"], find: ["find", "find.css"], batch: ["batch", "batch.css"], models: ["models", "models.css"] };
+
 /** Writes dist/. `built` is what `wasm()` returned; `dir` may be another folder. */
 export async function site(tools, built, { dir = at("dist"), minify = false, origins = [] } = {}) {
   for (const origin of origins) {
@@ -35,8 +38,9 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   const bundles = at("build", "bundle");
   rmSync(bundles, { recursive: true, force: true });
   mkdirSync(bundles, { recursive: true });
-  const entries = { main: at("www", "ui", "main.ts"), worker: at("www", "worker.ts"), style: at("www", "ui", "style.css") };
-  const packages = await bundle(entries, bundles, { minify });
+  const styles = Object.entries(STYLES).map(([name, source]) => [name, at("www", "ui", ...source)]);
+  const entries = { main: at("www", "ui", "main.ts"), worker: at("www", "worker.ts"), ...Object.fromEntries(styles) };
+  const { packages, needs } = await bundle(entries, bundles, { minify });
 
   const files = new Map();
   for (const name of filesUnder(bundles)) files.set(name, readFileSync(join(bundles, name)));
@@ -47,7 +51,7 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   addPictures(files, "gallery", "index.json");
   const icon = at("www", "ui", "icon.svg");
   if (existsSync(icon)) files.set("icon.svg", readFileSync(icon));
-  files.set("index.html", withPolicy(readFileSync(at("index.html"), "utf8"), origins));
+  files.set("index.html", withPreloads(withPolicy(readFileSync(at("index.html"), "utf8"), origins), needs.main));
   files.set("_headers", headers(origins));
   files.set("THIRD_PARTY_NOTICES.txt", await notices(tools, packages));
   for (const { name, content } of ownLicences()) files.set(name, content);
@@ -81,6 +85,13 @@ function withPolicy(html, origins) {
   if (!charset.test(html)) throw new Stop("index.html has no <meta charset>: the policy is put behind it");
   if (/http-equiv="Content-Security-Policy"/i.test(html)) throw new Stop("index.html holds a policy of its own: the build writes it");
   return html.replace(charset, found => `${found}\n    <meta http-equiv="Content-Security-Policy" content="${policy(origins)}" />`);
+}
+
+/** What the page's script imports is fetched along with it, not after it. */
+function withPreloads(html, files) {
+  const script = '<script type="module" src="main.js">';
+  if (!html.includes(script)) throw new Stop(`index.html has no ${script}`);
+  return html.replace(script, found => [...files.map(file => `<link rel="modulepreload" href="${file}">`), found].join("\n"));
 }
 
 /** Makes a folder hold these files and no others; what is the same already is left alone. */
