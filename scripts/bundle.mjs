@@ -7,9 +7,10 @@ const common = { bundle: true, format: "esm", target: "es2022", charset: "utf8",
 /**
  * Bundles each entry (name → source) into a folder, one file each, with its map; what an entry imports only when it is needed (`import()`) lies in further
  * files beside it. Returns the names of the npm packages that went in, and for each entry the files that it needs at once.
+ * `define`: constants by name, as JSON.
  * `only`: the glue of this device stands for both, so that the other need not be built.
  */
-export async function bundle(entries, outdir, { minify = false, only } = {}) {
+export async function bundle(entries, outdir, { minify = false, only, define = {} } = {}) {
   const { build } = await import("esbuild");
   const packages = new Set();
   const needs = {};
@@ -20,6 +21,7 @@ export async function bundle(entries, outdir, { minify = false, only } = {}) {
       entryPoints: { [name]: source },
       outdir,
       minify,
+      define,
       splitting: !source.endsWith(".css"),
       chunkNames: "[name]-[hash]",
       sourcemap: "linked",

@@ -5,6 +5,7 @@ import { translate } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { type Found, fromFiles } from "./files.js";
 import { Loader } from "./loader.js";
+import { keepForOffline, takeHandedPictures } from "./offline.js";
 import { Routes } from "./routes.js";
 import { keep, load, type Settings } from "./settings.js";
 import { type Action, reduce, type Route, type Sample, START, type State, type Turn } from "./state.js";
@@ -195,5 +196,8 @@ document.addEventListener("keydown", event => {
 
 view.show(state);
 void loadSamples();
-void loader.load(false);
+const loaded = loader.load(false);
 void routes.start();
+void takeHandedPictures(add);
+// Once the visitor has what is needed now: the network is theirs first.
+void loaded.then(() => keepForOffline(engine.device().then(({ kind }) => kind)));

@@ -35,13 +35,20 @@ export class Routes {
   private readonly ready = new Map<Lazy, Place>();
   private readonly scrolled = new Map<Route, number>();
   private route: Route = "ask";
+  private entered = false;
   private state: State | null = null;
 
   constructor(shell: Shell & { entered(route: Route): void }) {
     this.shell = shell;
     // The browser restores a scroll position before the view is there again; it is done below.
     history.scrollRestoration = "manual";
-    window.addEventListener("hashchange", () => void this.enter());
+    for (const moved of ["popstate", "hashchange"]) window.addEventListener(moved, () => void this.enter());
+    byId("views", HTMLElement).addEventListener("click", event => {
+      const link = event.target instanceof HTMLElement ? event.target.closest("a") : null;
+      if (link === null || event.ctrlKey || event.metaKey || event.shiftKey) return; // in a tab of its own
+      event.preventDefault();
+      this.go(routeOf(link.hash));
+    });
   }
 
   start(): Promise<void> {
@@ -50,7 +57,9 @@ export class Routes {
 
   go(route: Route): void {
     if (route === this.route) return;
-    location.hash = route === "ask" ? "#ask" : `#${route}`;
+    // Not by following a fragment: the browser scrolls to the top before it tells of it, and the place would be lost.
+    history.pushState(null, "", hashOf(route));
+    void this.enter();
   }
 
   /** Pictures go to the view that is shown; false where that is Ask. */
@@ -71,6 +80,8 @@ export class Routes {
 
   private async enter(): Promise<void> {
     const route = routeOf(location.hash);
+    if (route === this.route && this.entered) return;
+    this.entered = true;
     if (route !== this.route) {
       this.scrolled.set(this.route, window.scrollY);
       if (this.route !== "ask") this.ready.get(this.route)?.leave();
@@ -78,7 +89,7 @@ export class Routes {
     this.route = route;
     this.shell.entered(route);
     for (const link of byId("views", HTMLElement).querySelectorAll("a")) {
-      setAttribute(link, "aria-current", link.getAttribute("href") === `#${route}` ? "page" : null);
+      setAttribute(link, "aria-current", link.getAttribute("href") === hashOf(route) ? "page" : null);
     }
     for (const name of ["find", "batch"] as const) byId(name, HTMLElement).hidden = route !== name;
     if (route !== "ask") {
@@ -108,9 +119,10 @@ export class Routes {
   }
 }
 
-function routeOf(hash: string): Route {
-  return hash === "#find" ? "find" : hash === "#batch" ? "batch" : "ask";
-}
+/** Not the id of anything: the browser would scroll there. */
+const hashOf = (route: Route): string => `#/${route}`;
+
+const routeOf = (hash: string): Route => (["find", "batch"] as const).find(route => hashOf(route) === hash) ?? "ask";
 
 /** A style sheet that only one view needs. */
 export function styled(file: string): Promise<void> {

@@ -173,7 +173,10 @@ function openEditor(question: HTMLElement, turn: Turn, events: TalkEvents): void
     "editQuestion",
     "label",
   );
+  let open = true;
   const close = () => {
+    if (!open) return; // what has the focus is told of its end while it is being taken away
+    open = false;
     field.replaceWith(question);
   };
   sendsWithEnter(field, () => {
@@ -186,7 +189,7 @@ function openEditor(question: HTMLElement, turn: Turn, events: TalkEvents): void
     event.stopPropagation();
     close();
   });
-  field.addEventListener("blur", () => field.isConnected && close());
+  field.addEventListener("blur", close);
   question.replaceWith(field);
   field.select();
   field.focus();

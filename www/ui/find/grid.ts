@@ -55,7 +55,8 @@ export class Grid {
     for (const cell of cells) this.update(this.rows.get(cell.id) ?? this.make(cell), cell, marks.get(cell.id));
     if (moved || before.length !== order.length) this.element.replaceChildren(...order.flatMap(id => this.rows.get(id)?.element ?? []));
     this.order = order;
-    if (this.current === null || !order.includes(this.current)) this.stop(order[0] ?? null);
+    const away = moved && !this.element.contains(document.activeElement);
+    if (this.current === null || away || !order.includes(this.current)) this.stop(order[0] ?? null);
     if (places !== null) this.glide(places);
   }
 

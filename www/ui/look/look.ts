@@ -124,6 +124,7 @@ export class Look {
     element.addEventListener("focusin", event => {
       const word = wordOf(event);
       if (word === null || !this.on) return;
+      clearTimeout(this.timer); // where the pointer happens to rest is not what is wanted now
       for (const other of element.querySelectorAll(".word")) setAttribute(other, "tabindex", other === word ? "0" : "-1");
       this.choose(word);
       void this.show(element, word);

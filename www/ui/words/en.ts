@@ -224,7 +224,6 @@ export const en = {
   fits: "It should fit on this device.",
   tight: "It may be too large for this device.",
   noRoom: (bytes: string) => `The browser has ${bytes} left to keep it; without room it is downloaded each time.`,
-  inUse: "In use",
   fromDisk: "A folder on this disk…",
   fromDiskRest: "Nothing is uploaded: the folder is read by this tab.",
   diskNoIndex: "This folder has no model.safetensors.index.json: convert the model first.",
@@ -240,7 +239,6 @@ export const en = {
   neverLeave: "Your pictures and questions never leave this tab.",
 
   // Find
-  findTitle: "Find pictures by words",
   findPlaceholder: "a red car",
   findField: "What to look for",
   findSuggestions: "Things to look for",
@@ -250,8 +248,6 @@ export const en = {
   findEmpty: "Drop pictures or a folder here",
   findEmptyRest: "They are looked at once, and found by words from then on. Nothing leaves this tab.",
   findSamples: "Or look around in the sample gallery",
-  loadRetrieval: (bytes: string) => `Load the model that finds: ${bytes}`,
-  gallery: "Sample gallery",
   found: (count: number) => pictures(count),
   encoding: (done: number, all: number) => `Looked at ${done.toLocaleString("en")} of ${pictures(all)}`,
   perSecond: (rate: string) => `${rate} a second`,
@@ -272,7 +268,6 @@ export const en = {
   lastTime: "From your last visit: found at once, and opened when the folder is.",
 
   // Batch
-  batchTitle: "Describe many pictures",
   batchEmpty: "Drop pictures or a folder here",
   batchEmptyRest: "Each gets a caption or an answer. You can change the words, and take them with you.",
   choosePictures: "Choose pictures",
@@ -301,7 +296,6 @@ export const en = {
   textOf: (name: string) => `Text for ${name}`,
   retryRow: "Try again",
   copyRow: "Copy",
-  copyAlt: 'Copy as alt="…"',
   removeRow: "Remove",
   rowWaiting: "Waiting",
   rowRunning: "Writing…",
