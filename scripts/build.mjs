@@ -11,11 +11,11 @@ const USAGE = `npm run build -- [--quick] [--model-origins "https://a.example ht
   --quick          build/site/ alone, without wasm-opt and minified code: what npm start serves
   --model-origins  other hosts that the page may load models from (its Content-Security-Policy)`;
 
-/** Returns { dir, files, built }: the site's folder, its files by name, and the wasm in it with the compiler's warnings. */
-export async function build({ quick = false, origins = [] } = {}) {
+/** `offline`: whether the page is kept by a service worker. Returns { dir, files, built }: the site's folder, its files by name, and the wasm in it with the compiler's warnings. */
+export async function build({ quick = false, offline = true, origins = [] } = {}) {
   const found = await tools();
   const built = await wasm(found, { optimize: !quick });
-  const made = await site(found, built, { dir: at(...(quick ? ["build", "site"] : ["dist"])), minify: !quick, origins });
+  const made = await site(found, built, { dir: at(...(quick ? ["build", "site"] : ["dist"])), minify: !quick, offline, origins });
   if (!quick) await npmPackage(found, built);
   return { ...made, built };
 }

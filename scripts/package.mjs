@@ -18,7 +18,7 @@ export async function npmPackage(tools, built) {
     {},
     "tsc for the package",
   );
-  const packages = await bundle({ worker: at("www", "worker.ts") }, draft);
+  const { packages } = await bundle({ worker: at("www", "worker.ts") }, draft);
 
   const files = new Map();
   for (const name of filesUnder(draft, name => /\.(js|d\.ts)$/.test(name))) files.set(name, withoutMap(readFileSync(join(draft, name), "utf8")));

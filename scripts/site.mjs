@@ -3,7 +3,7 @@
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, join } from "node:path";
 import { bundle } from "./bundle.mjs";
-import { at, filesUnder, recall, say, Stop, write } from "./common.mjs";
+import { at, filesUnder, hash, recall, say, Stop, write } from "./common.mjs";
 import { notices, ownLicences } from "./notices.mjs";
 
 /** What the page may do. `origins`: other hosts that models may come from. A worker obeys its own response's headers, hence both places. */
@@ -27,16 +27,20 @@ const headers = origins => `/*
   Cache-Control: no-cache
 `;
 
-/** Writes dist/. `built` is what `wasm()` returned; `dir` may be another folder. */
-export async function site(tools, built, { dir = at("dist"), minify = false, origins = [] } = {}) {
+/** The first is there before the first paint; the others come with their views. */
+const STYLES = { style: ["style.css"], find: ["find", "find.css"], batch: ["batch", "batch.css"], models: ["models", "models.css"] };
+
+/** Writes dist/. `built` is what `wasm()` returned; `dir` may be another folder; `offline`: with a service worker, which keeps the page. */
+export async function site(tools, built, { dir = at("dist"), minify = false, offline = true, origins = [] } = {}) {
   for (const origin of origins) {
     if (!/^https?:\/\/[^\s;,'"]+$/.test(origin)) throw new Stop(`${origin}: not an origin like https://models.example.org`);
   }
   const bundles = at("build", "bundle");
   rmSync(bundles, { recursive: true, force: true });
   mkdirSync(bundles, { recursive: true });
-  const entries = { main: at("www", "ui", "main.ts"), worker: at("www", "worker.ts"), style: at("www", "ui", "style.css") };
-  const packages = await bundle(entries, bundles, { minify });
+  const styles = Object.entries(STYLES).map(([name, source]) => [name, at("www", "ui", ...source)]);
+  const entries = { main: at("www", "ui", "main.ts"), worker: at("www", "worker.ts"), ...Object.fromEntries(styles) };
+  const { packages, needs } = await bundle(entries, bundles, { minify });
 
   const files = new Map();
   for (const name of filesUnder(bundles)) files.set(name, readFileSync(join(bundles, name)));
@@ -45,12 +49,15 @@ export async function site(tools, built, { dir = at("dist"), minify = false, ori
   addModel(files, "retrieval", "demo-retrieval");
   addPictures(files, "samples", "expected.json");
   addPictures(files, "gallery", "index.json");
-  const icon = at("www", "ui", "icon.svg");
-  if (existsSync(icon)) files.set("icon.svg", readFileSync(icon));
-  files.set("index.html", withPolicy(readFileSync(at("index.html"), "utf8"), origins));
+  for (const name of filesUnder(at("www", "ui"), name => /^(icon.*\.(svg|png)|app\.webmanifest)$/.test(name))) {
+    files.set(name, readFileSync(at("www", "ui", name)));
+  }
+  const html = withPreloads(withPolicy(readFileSync(at("index.html"), "utf8"), origins), needs.main);
+  files.set("index.html", offline ? withMeta(html, "blip2-offline", "sw.js") : html);
   files.set("_headers", headers(origins));
   files.set("THIRD_PARTY_NOTICES.txt", await notices(tools, packages));
   for (const { name, content } of ownLicences()) files.set(name, content);
+  if (offline) files.set("sw.js", await serviceWorker(files, { minify }));
   mirror(dir, files);
   return { dir, files, packages };
 }
@@ -76,11 +83,32 @@ function addPictures(files, folder, list) {
   if (existsSync(notice)) files.set(`${folder}/NOTICE.md`, readFileSync(notice));
 }
 
+const CHARSET = /<meta charset="[^"]*"\s*\/?>/i;
+
 function withPolicy(html, origins) {
-  const charset = /<meta charset="[^"]*"\s*\/?>/i;
-  if (!charset.test(html)) throw new Stop("index.html has no <meta charset>: the policy is put behind it");
+  if (!CHARSET.test(html)) throw new Stop("index.html has no <meta charset>: the policy is put behind it");
   if (/http-equiv="Content-Security-Policy"/i.test(html)) throw new Stop("index.html holds a policy of its own: the build writes it");
-  return html.replace(charset, found => `${found}\n    <meta http-equiv="Content-Security-Policy" content="${policy(origins)}" />`);
+  return html.replace(CHARSET, found => `${found}\n<meta http-equiv="Content-Security-Policy" content="${policy(origins)}">`);
+}
+
+const withMeta = (html, name, content) => html.replace("<title>", found => `<meta name="${name}" content="${content}">\n${found}`);
+
+/** What a visitor without a network needs before anything is asked. Pictures and engines are kept once they are used; models keep themselves. */
+const SHELL = /^(index\.html|[^/]+\.(js|css|svg|png|webmanifest)|(samples|gallery)\/index\.json)$/;
+
+async function serviceWorker(files, { minify }) {
+  const version = hash(...[...files].flat()).slice(0, 16);
+  const shell = { version, files: [...files.keys()].filter(name => SHELL.test(name)) };
+  const folder = at("build", "sw");
+  await bundle({ sw: at("www", "sw.ts") }, folder, { minify, define: { SHELL: JSON.stringify(shell) } });
+  return readFileSync(join(folder, "sw.js"), "utf8").replace(/^\/\/# sourceMappingURL=.*\n?/gm, "");
+}
+
+/** What the page's script imports is fetched along with it, not after it. */
+function withPreloads(html, files) {
+  const script = '<script type="module" src="main.js">';
+  if (!html.includes(script)) throw new Stop(`index.html has no ${script}`);
+  return html.replace(script, found => [...files.map(file => `<link rel="modulepreload" href="${file}">`), found].join("\n"));
 }
 
 /** Makes a folder hold these files and no others; what is the same already is left alone. */

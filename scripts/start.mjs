@@ -7,7 +7,8 @@ import { serve } from "./serve.mjs";
 await main(async () => {
   const port = Number(process.env.PORT || 8000);
   if (!Number.isInteger(port) || port < 0 || port > 65535) throw new Stop(`PORT=${process.env.PORT} is no port`);
-  const { dir } = await build({ quick: true });
+  // Without a service worker: a page that is being changed is to be seen changed.
+  const { dir } = await build({ quick: true, offline: false });
   const { origin } = await serve({ mounts: { "/": dir }, port });
   say(`\n${bold(`${origin}/`)}\nserves the page; Ctrl+C ends it`);
 });

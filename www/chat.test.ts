@@ -127,3 +127,15 @@ test("clear forgets what was said, and what is being answered as well; another c
   await turns();
   assert.deepEqual(prompts(last()).slice(-2), ["Question: three Answer:", "Question: four Answer:"]);
 });
+
+test("a conversation goes on from an earlier one, which stays as it was", async () => {
+  const { image, last } = await withImage();
+  const earlier = [{ question: "q1", answer: "a merlion" }];
+  const chat = image.chat(earlier);
+  const saying = chat.say("q2");
+  await reply(last(), "yes");
+  await saying;
+  assert.deepEqual(prompts(last()), ["Question: q1 Answer: a merlion. Question: q2 Answer:"]);
+  assert.equal(chat.turns.length, 2);
+  assert.equal(earlier.length, 1);
+});

@@ -20,13 +20,14 @@ type Generate = (prompt: () => Promise<string>, options: AskOptions) => Generati
 export class Chat {
   private readonly template: string;
   private readonly generate: Generate;
-  private said: Turn[] = [];
+  private said: Turn[];
   private last: Promise<unknown> = Promise.resolve();
 
   /** @internal */
-  constructor(template: string, generate: Generate) {
+  constructor(template: string, generate: Generate, said: readonly Turn[] = []) {
     this.template = template;
     this.generate = generate;
+    this.said = [...said];
   }
 
   /** Oldest first. */

@@ -1,6 +1,6 @@
 /** Engine → model → picture → answer: what a developer holds in hand. All of it lives through the death of its worker. */
 
-import { Chat, inWords } from "./chat.js";
+import { Chat, inWords, type Turn } from "./chat.js";
 import { Connection, scriptMissing, type WorkerLike } from "./client.js";
 import { Blip2Error, broken, fromFacts, inputInvalid } from "./error.js";
 import { type AskOptions, type CallOptions, Generation, STOPPED_AT_ONCE } from "./generation.js";
@@ -310,10 +310,10 @@ export class Blip2Image {
     return this.generate("ask", async () => inWords(this.blip2.info.index.ui.question_template, question), options);
   }
 
-  /** A conversation about the picture: each question is asked with what was said before. */
-  chat(): Chat {
+  /** A conversation about the picture: each question is asked with what was said before. `said` goes on from an earlier one. */
+  chat(said: readonly Turn[] = []): Chat {
     const template = this.blip2.info.index.ui.question_template;
-    return new Chat(template, (prompt, options) => this.generate("chat", prompt, options));
+    return new Chat(template, (prompt, options) => this.generate("chat", prompt, options), said);
   }
 
   /** Where the model looks for each token of a text, in one pass. Needs `can("attention")`. */

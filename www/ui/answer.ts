@@ -1,9 +1,11 @@
 /** An answer as it is written: words, what it is doing, what went wrong, and what can be done with it. */
 
-import { Check, Copy, RotateCcw } from "lucide";
+import { Check, Copy, ListPlus, RotateCcw } from "lucide";
 import { h, icon, iconButton, setAttribute, setText } from "./dom.js";
-import type { Answer } from "./state.js";
-import { explain, type Where } from "./words.js";
+import type { Look } from "./look/look.js";
+import { Others } from "./others.js";
+import type { Answer, Job } from "./state.js";
+import { explain, languageOf, w, type Where } from "./words.js";
 
 export interface AnswerParts {
   /** Carries `data-status`, and takes what follows the words. */
@@ -11,7 +13,12 @@ export interface AnswerParts {
   /** Holds the words alone. */
   readonly words: HTMLElement;
   readonly where: Where;
+  readonly look: Look;
+  /** Further buttons, before the others. */
+  readonly actions?: readonly HTMLElement[];
+  job(): Job;
   again(): void;
+  more(): void;
 }
 
 export class AnswerView {
@@ -20,40 +27,74 @@ export class AnswerView {
   private readonly problem = h("div", { class: "problem", hidden: true });
   private readonly again: HTMLButtonElement;
   private readonly copy: HTMLButtonElement;
+  private readonly more: HTMLButtonElement;
+  private readonly others: Others;
   private shown: Answer | null = null;
+  private said = w;
 
   constructor(parts: AnswerParts) {
     this.parts = parts;
-    this.again = iconButton(RotateCcw, "Again", () => parts.again());
-    this.copy = iconButton(Copy, "Copy", () => void this.copyWords());
-    parts.box.append(this.state, this.problem, h("div", { class: "actions" }, this.copy, this.again));
+    this.again = iconButton(RotateCcw, "again", () => parts.again());
+    this.copy = iconButton(Copy, "copy", () => void this.copyWords());
+    this.more = iconButton(ListPlus, "others", () => this.toggleOthers());
+    this.others = new Others(parts.words.id === "" ? null : `${parts.words.id}-others`);
+    parts.box.append(
+      this.state,
+      this.problem,
+      this.others.element,
+      h("div", { class: "actions" }, ...(parts.actions ?? []), this.copy, this.again, this.more),
+    );
   }
 
   /** doing: what to say while there are no words yet. */
   update(answer: Answer, doing: string): void {
-    const { box, words, where } = this.parts;
+    const { box, words, where, look } = this.parts;
     const { status, text, problem } = answer;
-    setText(this.state, status === "stopped" ? "Stopped" : text === "" && status !== "failed" && status !== "done" ? doing : "");
-    if (this.shown === answer) return;
+    setText(this.state, status === "stopped" ? w.stopped : text === "" && status !== "failed" && status !== "done" ? doing : "");
+    if (this.shown === answer && this.said === w) return;
     this.shown = answer;
+    this.said = w;
     setAttribute(box, "data-status", status);
-    setText(words, text);
     const ended = status === "done" || status === "stopped" || status === "failed";
+    if (ended && text !== "") look.tell(words, this.parts.job(), text);
+    else {
+      look.untell(words);
+      setText(words, text);
+    }
+    setAttribute(words, "lang", text === "" ? null : languageOf(text));
     this.again.hidden = !ended || (problem !== null && !problem.retryable && where === "picture");
     this.copy.hidden = !ended || text === "";
+    this.more.hidden = !ended || text === "";
+    setAttribute(this.more, "aria-expanded", String(answer.more !== null && this.others.open));
+    this.others.update(answer.more, text);
     this.problem.hidden = problem === null;
     setAttribute(this.problem, "data-error-code", problem?.code ?? null);
     if (problem !== null) this.problem.replaceChildren(...problemWords(problem, where));
   }
 
+  private toggleOthers(): void {
+    const { shown } = this;
+    if (shown?.more == null || shown.more.status === "failed") {
+      this.others.open = true;
+      this.parts.more();
+    } else this.others.open = !this.others.open;
+    setAttribute(this.more, "aria-expanded", String(this.others.open));
+  }
+
   private async copyWords(): Promise<void> {
-    try {
-      await navigator.clipboard.writeText(this.parts.words.textContent);
-    } catch {
-      return; // no permission, or plain http: the words can still be selected
-    }
+    if (!(await copied(this.parts.words.textContent))) return;
     this.copy.replaceChildren(icon(Check));
     setTimeout(() => this.copy.replaceChildren(icon(Copy)), 1500);
+  }
+}
+
+/** False where there is no permission, or on plain http: the words can still be selected. */
+export async function copied(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    return false;
   }
 }
 
@@ -63,6 +104,6 @@ export function problemWords(problem: NonNullable<Answer["problem"]>, where: Whe
   return [
     h("p", { class: "happened" }, happened),
     h("p", { class: "rest" }, rest),
-    h("details", {}, h("summary", {}, "Details"), h("code", {}, `${problem.code}: ${problem.message}`)),
+    h("details", {}, h("summary", {}, w.details), h("code", {}, `${problem.code}: ${problem.message}`)),
   ];
 }

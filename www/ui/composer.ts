@@ -12,13 +12,30 @@ export interface ComposerEvents {
 // "take this conversion", and the next Enter sends.
 const HANGUL = /[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]$/;
 
+/** Calls `send` on Enter, and no sooner than a composition has become text. */
+export function sendsWithEnter(field: HTMLInputElement, send: () => void): void {
+  let due = false;
+  field.addEventListener("keydown", event => {
+    if (event.key !== "Enter" && event.code !== "Enter") return;
+    event.preventDefault();
+    // keyCode 229: "the input method has this key", where isComposing is not told.
+    if (event.isComposing || event.keyCode === 229) due = HANGUL.test(field.value.slice(0, field.selectionEnd ?? undefined));
+    else send();
+  });
+  field.addEventListener("compositionend", () => {
+    const now = due;
+    due = false;
+    // After this event the field's value is settled, not before.
+    if (now) queueMicrotask(send);
+  });
+}
+
 export class Composer {
   private readonly form = byId("ask", HTMLFormElement);
   private readonly field = byId("question", HTMLInputElement);
   private readonly send = byId("send", HTMLButtonElement);
   private readonly halt = byId("stop", HTMLButtonElement);
   private readonly events: ComposerEvents;
-  private sendAfterComposition = false;
 
   constructor(events: ComposerEvents) {
     this.events = events;
@@ -30,13 +47,7 @@ export class Composer {
       events.draft(this.field.value);
       this.enable();
     });
-    this.field.addEventListener("keydown", event => this.onKey(event));
-    this.field.addEventListener("compositionend", () => {
-      const due = this.sendAfterComposition;
-      this.sendAfterComposition = false;
-      // After this event the field's value is settled, not before.
-      if (due) queueMicrotask(() => this.submit());
-    });
+    sendsWithEnter(this.field, () => this.submit());
     const viewport = window.visualViewport;
     if (viewport !== null) for (const change of ["resize", "scroll"]) viewport.addEventListener(change, () => this.stayAboveKeyboard(viewport));
     this.halt.addEventListener("click", () => {
@@ -66,14 +77,6 @@ export class Composer {
 
   focus(): void {
     this.field.focus({ preventScroll: true });
-  }
-
-  private onKey(event: KeyboardEvent): void {
-    const composing = event.isComposing || event.keyCode === 229;
-    if (event.key !== "Enter" && event.code !== "Enter") return;
-    if (!composing) return; // the form submits
-    event.preventDefault();
-    this.sendAfterComposition = HANGUL.test(this.field.value.slice(0, this.field.selectionEnd ?? undefined));
   }
 
   private submit(): void {

@@ -1,8 +1,9 @@
 /** The few DOM helpers that the view is built with. */
 
 import type { IconNode } from "lucide";
+import { type Said, w } from "./words.js";
 
-type Attributes = Readonly<Record<string, string | number | boolean | ((event: Event) => void) | undefined>>;
+type Attributes = Readonly<Record<string, string | number | boolean | ((event: Event) => void) | null | undefined>>;
 
 /** An element with its attributes (`on…`: listeners; true and false: present or not) and children. */
 export function h<K extends keyof HTMLElementTagNameMap>(
@@ -14,7 +15,7 @@ export function h<K extends keyof HTMLElementTagNameMap>(
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
-    else if (value !== undefined && value !== false) element.setAttribute(name, String(value));
+    else if (value !== undefined && value !== null && value !== false) element.setAttribute(name, String(value));
   }
   element.append(...children);
   return element;
@@ -36,8 +37,38 @@ export function icon(node: IconNode): SVGSVGElement {
 }
 
 /** A button that shows an icon alone, named for everybody: aria-label for some, a tooltip for others. */
-export const iconButton = (node: IconNode, name: string, onclick: () => void): HTMLButtonElement =>
-  h("button", { type: "button", class: "quiet", "aria-label": name, title: name, onclick }, icon(node));
+export const iconButton = (node: IconNode, name: Said, onclick: () => void): HTMLButtonElement =>
+  say(h("button", { type: "button", class: "quiet", onclick }, icon(node)), name, "label", "title");
+
+/** A button with words on it. */
+export const wordButton = (name: Said, onclick: () => void, kind = "plain"): HTMLButtonElement =>
+  say(h("button", { type: "button", class: kind, onclick }), name);
+
+type Place = "text" | "label" | "title" | "placeholder";
+
+/** Puts words of the visitor's language there, now and whenever the language changes. index.html says the same with `data-say-…`. */
+export function say<E extends HTMLElement>(element: E, key: Said, ...places: Place[]): E {
+  for (const place of places.length === 0 ? (["text"] as const) : places) {
+    element.setAttribute(`data-say-${place}`, key);
+    put(element, place, w[key]);
+  }
+  return element;
+}
+
+/** All that is said under this element, in the language of now. */
+export function translate(root: ParentNode): void {
+  for (const place of ["text", "label", "title", "placeholder"] as const) {
+    for (const element of root.querySelectorAll(`[data-say-${place}]`)) {
+      const words: unknown = Reflect.get(w, element.getAttribute(`data-say-${place}`) ?? "");
+      if (typeof words === "string") put(element, place, words);
+    }
+  }
+}
+
+function put(element: Element, place: Place, words: string): void {
+  if (place === "text") setText(element, words);
+  else setAttribute(element, place === "label" ? "aria-label" : place, words);
+}
 
 /** The element of index.html with this id, which has to be there. */
 export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {

@@ -1,14 +1,17 @@
 /** The dropped pictures in a row, then the samples that were not tried. One stop for Tab; arrow keys move inside. */
 
-import { ImageOff, Plus } from "lucide";
-import { byId, h, icon, Keyed, setAttribute } from "./dom.js";
+import { Camera, ImageOff, Link, Plus } from "lucide";
+import { byId, h, icon, iconButton, Keyed, say, setAttribute } from "./dom.js";
 import type { Picture, Sample, State } from "./state.js";
+import { w } from "./words.js";
 
 export interface FilmstripEvents {
   show(picture: number): void;
   remove(picture: number): void;
   sample(sample: Sample): void;
   choose(): void;
+  camera(): void;
+  address(): void;
 }
 
 export class Filmstrip {
@@ -19,13 +22,10 @@ export class Filmstrip {
 
   constructor(events: FilmstripEvents) {
     const list = h("ul", { class: "thumbs" });
-    const rest = h("ul", { class: "thumbs untried", "aria-label": "Samples" });
-    const add = h(
-      "button",
-      { type: "button", class: "thumb add", "aria-label": "Add pictures", title: "Add pictures", onclick: () => events.choose() },
-      icon(Plus),
-    );
-    this.nav.append(add, list, rest);
+    const rest = say(h("ul", { class: "thumbs untried" }), "samples", "label");
+    const add = say(h("button", { type: "button", class: "thumb add", onclick: () => events.choose() }, icon(Plus)), "addPictures", "label", "title");
+    const ways = [iconButton(Camera, "fromCamera", () => events.camera()), iconButton(Link, "fromAddress", () => events.address())];
+    this.nav.append(add, h("div", { class: "ways-in" }, ...ways), list, rest);
     this.pictures = new Keyed(
       list,
       ({ id }) => id,
@@ -94,10 +94,6 @@ export function sampleThumb(sample: Sample, onclick: () => void, tabindex = "0")
   const address = new URL(sample.file, new URL("samples/", document.baseURI)).href;
   const image = h("img", { src: address, alt: "", decoding: "async", draggable: "false" });
   const name = sample.alt === "" ? sample.file : sample.alt;
-  const button = h(
-    "button",
-    { type: "button", class: "thumb", "data-file": sample.file, tabindex, "aria-label": `Try the sample: ${name}`, title: name, onclick },
-    image,
-  );
-  return { element: h("li", {}, button), update() {} };
+  const button = h("button", { type: "button", class: "thumb", "data-file": sample.file, tabindex, title: name, onclick }, image);
+  return { element: h("li", {}, button), update: () => setAttribute(button, "aria-label", w.trySample(name)) };
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { type Action, currentPicture, isBroken, nextJob, type Problem, reduce, START, type State, suggestions } from "./state.js";
+import { type Action, currentPicture, isBroken, nextJob, type Problem, reduce, START, type State, suggestions, thread, versions } from "./state.js";
 
 const after = (...actions: Action[]): State => actions.reduce(reduce, START);
 const add = (...ids: number[]): Action => ({ type: "add", pictures: ids.map(id => ({ id, name: `${id}.png`, address: `blob:${id}` })) });
@@ -34,10 +34,10 @@ test("what is looked at comes first; a picture's caption before its questions; t
 test("an answer streams, ends with the whole text, and tells how fast it was", () => {
   const job = caption(1);
   const streaming = after(add(1), { type: "begin", job }, { type: "text", job, text: "a red" });
-  assert.deepEqual(currentPicture(streaming)?.caption, { status: "streaming", text: "a red", problem: null });
+  assert.deepEqual(currentPicture(streaming)?.caption, { status: "streaming", text: "a red", problem: null, more: null });
   assert.deepEqual(streaming.running, job);
   const ended = reduce(streaming, done(1));
-  assert.deepEqual(currentPicture(ended)?.caption, { status: "done", text: "a red car", problem: null });
+  assert.deepEqual(currentPicture(ended)?.caption, { status: "done", text: "a red car", problem: null, more: null });
   assert.equal(ended.running, null);
   assert.equal(ended.rate, 40);
 });
@@ -48,7 +48,7 @@ test("stop keeps the text so far", () => {
   const byEngine = reduce(state, { type: "end", job, result: { text: "a re", finish: "stopped" }, rate: null });
   const beforeIt = reduce(state, { type: "stopped", job });
   for (const { pictures, running } of [byEngine, beforeIt]) {
-    assert.deepEqual(pictures[0]?.turns[0], { id: 5, question: "q5", status: "stopped", text: "a re", problem: null });
+    assert.deepEqual(pictures[0]?.turns[0], { id: 5, question: "q5", parent: null, status: "stopped", text: "a re", problem: null, more: null });
     assert.equal(running, null);
   }
 });
@@ -75,7 +75,7 @@ test("written once more after a lost device, the text never goes back", () => {
 
 test("asked again, an answer begins from nothing", () => {
   const state = after(add(1), done(1), { type: "again", job: caption(1) });
-  assert.deepEqual(state.pictures[0]?.caption, { status: "waiting", text: "", problem: null });
+  assert.deepEqual(state.pictures[0]?.caption, { status: "waiting", text: "", problem: null, more: null });
 });
 
 test("a removed picture makes way for its neighbour; the last one for the beginning", () => {
@@ -117,4 +117,57 @@ test("only what is wrong with the picture itself makes it broken", () => {
   };
   assert.ok(failed("image-undecodable") && failed("image-too-large") && failed("file"));
   assert.ok(!failed("out-of-memory") && !failed("network"));
+});
+
+const shown = (state: State): number[] => thread(currentPicture(state) ?? assert.fail()).map(({ id }) => id);
+
+test("questions follow each other; one that is edited begins a branch, and the one it left is still there", () => {
+  const asked = after(add(1), ask(1, 5), ask(1, 6), ask(1, 7));
+  assert.deepEqual(shown(asked), [5, 6, 7]);
+  const edited = reduce(asked, { type: "ask", picture: 1, turn: 8, question: "q6, better", own: true, after: 5 });
+  assert.deepEqual(shown(edited), [5, 8]);
+  const picture = currentPicture(edited) ?? assert.fail();
+  const turn = picture.turns.find(({ id }) => id === 8) ?? assert.fail();
+  assert.deepEqual(
+    versions(picture, turn).map(({ id }) => id),
+    [6, 8],
+  );
+  const back = reduce(edited, { type: "branch", picture: 1, turn: 6 });
+  assert.deepEqual(shown(back), [5, 6, 7], "with what came after it");
+  assert.deepEqual(shown(reduce(back, ask(1, 9))), [5, 6, 7, 9]);
+});
+
+test("the first question can be edited too, and an edit leaves the draft alone", () => {
+  const asked = after(add(1), ask(1, 5), { type: "draft", picture: 1, draft: "and" });
+  const edited = reduce(asked, { type: "ask", picture: 1, turn: 6, question: "q", own: true, after: null });
+  assert.deepEqual(shown(edited), [6]);
+  assert.equal(currentPicture(edited)?.draft, "and");
+});
+
+test("other ways to say it wait behind what was not said at all, and leave the text as it is", () => {
+  const job = { picture: 1, turn: null, more: true } as const;
+  let state = after(add(1), done(1), ask(1, 5), { type: "more", job });
+  assert.deepEqual(nextJob(state), { picture: 1, turn: 5 });
+  state = reduce(state, done(1, 5));
+  assert.deepEqual(nextJob(state), job);
+  state = reduce(reduce(state, { type: "begin", job }), { type: "candidates", job, candidates: [{ text: "a bus", score: -1 }] });
+  assert.equal(currentPicture(state)?.caption.text, "a red car");
+  assert.equal(currentPicture(state)?.caption.more?.candidates[0]?.text, "a bus");
+  assert.equal(state.running, null);
+  assert.equal(nextJob(state), null);
+});
+
+test("other ways that failed or were stopped leave the text as it is", () => {
+  const job = { picture: 1, turn: null, more: true } as const;
+  const begun = after(add(1), done(1), { type: "more", job }, { type: "begin", job });
+  for (const action of [
+    { type: "stopped", job },
+    { type: "failed", job, problem: problem("out-of-memory") },
+  ] satisfies Action[]) {
+    const state = reduce(begun, action);
+    assert.equal(currentPicture(state)?.caption.text, "a red car");
+    assert.equal(currentPicture(state)?.caption.status, "done");
+    assert.equal(state.running, null);
+    assert.equal(nextJob(state), null);
+  }
 });

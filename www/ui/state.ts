@@ -1,6 +1,10 @@
 /** What the page knows, and how each event changes it. Pure: no DOM, no engine. */
 
-import type { Code, DeviceReport, Generated, ModelInfo, Totals, Ui } from "../index.js";
+import type { Candidate, Code, DeviceReport, Generated, ModelInfo, Totals, Ui } from "../index.js";
+import { DEFAULTS, type Settings } from "./settings.js";
+
+/** What the page shows: one of three things that a visitor does with pictures. */
+export type Route = "ask" | "find" | "batch";
 
 /** An error as the page shows it. */
 export interface Problem {
@@ -23,11 +27,21 @@ export interface Answer {
   readonly status: AnswerStatus;
   readonly text: string;
   readonly problem: Problem | null;
+  /** Other ways to say it, once somebody has asked for them. */
+  readonly more: More | null;
 }
 
+export interface More {
+  readonly status: "waiting" | "working" | "done" | "failed";
+  readonly candidates: readonly Candidate[];
+  readonly problem: Problem | null;
+}
+
+/** parent: the turn that it came after. A question that was edited has the same as the one that it replaces. */
 export interface Turn extends Answer {
   readonly id: number;
   readonly question: string;
+  readonly parent: number | null;
 }
 
 export interface Picture {
@@ -36,17 +50,21 @@ export interface Picture {
   /** What an <img> shows. */
   readonly address: string;
   readonly caption: Answer;
+  /** All of them, in the order asked: `thread` gives those that are shown. */
   readonly turns: readonly Turn[];
+  /** The last turn that is shown. */
+  readonly tip: number | null;
   /** What is typed and not yet sent. */
   readonly draft: string;
   /** The browser cannot show it (the engine may still read it). */
   readonly hidden: boolean;
 }
 
-/** What is to be written: the caption of a picture, or the answer of one of its turns. */
+/** What is to be written: the caption of a picture, or the answer of one of its turns; or more of what they might say. */
 export interface Job {
   readonly picture: number;
   readonly turn: number | null;
+  readonly more?: true;
 }
 
 export interface Sample {
@@ -55,6 +73,8 @@ export interface Sample {
 }
 
 export interface State {
+  readonly route: Route;
+  readonly settings: Settings;
   readonly device: DeviceReport | null;
   readonly model: Model;
   readonly ui: Ui | null;
@@ -69,6 +89,8 @@ export interface State {
 }
 
 export const START: State = {
+  route: "ask",
+  settings: DEFAULTS,
   device: null,
   model: { phase: "starting" },
   ui: null,
@@ -81,6 +103,8 @@ export const START: State = {
 };
 
 export type Action =
+  | { readonly type: "route"; readonly route: Route }
+  | { readonly type: "settings"; readonly settings: Settings }
   | { readonly type: "device"; readonly device: DeviceReport }
   | { readonly type: "model"; readonly model: Model }
   | { readonly type: "ui"; readonly ui: Ui | null }
@@ -90,7 +114,19 @@ export type Action =
   | { readonly type: "remove"; readonly picture: number }
   | { readonly type: "unshowable"; readonly picture: number }
   | { readonly type: "draft"; readonly picture: number; readonly draft: string }
-  | { readonly type: "ask"; readonly picture: number; readonly turn: number; readonly question: string; readonly own: boolean }
+  /** after: the turn that it follows; the last one shown if absent. */
+  | {
+      readonly type: "ask";
+      readonly picture: number;
+      readonly turn: number;
+      readonly question: string;
+      readonly own: boolean;
+      readonly after?: number | null;
+    }
+  /** Shows the branch that this turn is on. */
+  | { readonly type: "branch"; readonly picture: number; readonly turn: number }
+  | { readonly type: "more"; readonly job: Job }
+  | { readonly type: "candidates"; readonly job: Job; readonly candidates: readonly Candidate[] }
   | { readonly type: "again"; readonly job: Job }
   /** To be written once more, though nobody asked: what is shown stays meanwhile. */
   | { readonly type: "requeue"; readonly job: Job }
@@ -100,10 +136,14 @@ export type Action =
   | { readonly type: "stopped"; readonly job: Job }
   | { readonly type: "failed"; readonly job: Job; readonly problem: Problem };
 
-const WAITING: Answer = { status: "waiting", text: "", problem: null };
+const WAITING: Answer = { status: "waiting", text: "", problem: null, more: null };
 
 export function reduce(state: State, action: Action): State {
   switch (action.type) {
+    case "route":
+      return { ...state, route: action.route };
+    case "settings":
+      return { ...state, settings: action.settings };
     case "device":
       return { ...state, device: action.device };
     case "model":
@@ -113,7 +153,7 @@ export function reduce(state: State, action: Action): State {
     case "samples":
       return { ...state, samples: action.samples };
     case "add": {
-      const added = action.pictures.map(picture => ({ ...picture, caption: WAITING, turns: [], draft: "", hidden: false }));
+      const added = action.pictures.map(picture => ({ ...picture, caption: WAITING, turns: [], tip: null, draft: "", hidden: false }));
       return { ...state, pictures: [...state.pictures, ...added], current: added[0]?.id ?? state.current };
     }
     case "show":
@@ -125,19 +165,30 @@ export function reduce(state: State, action: Action): State {
     case "draft":
       return change(state, action.picture, picture => ({ ...picture, draft: action.draft }));
     case "ask": {
-      const turn = { ...WAITING, id: action.turn, question: action.question };
       const asked = change(state, action.picture, picture => ({
         ...picture,
-        draft: action.own ? "" : picture.draft,
-        turns: [...picture.turns, turn],
+        draft: action.own && action.after === undefined ? "" : picture.draft,
+        turns: [
+          ...picture.turns,
+          { ...WAITING, id: action.turn, question: action.question, parent: action.after === undefined ? picture.tip : action.after },
+        ],
+        tip: action.turn,
       }));
       return { ...asked, own: state.own + (action.own ? 1 : 0) };
     }
+    case "branch":
+      return change(state, action.picture, picture => ({ ...picture, tip: newestAfter(picture, action.turn) }));
+    case "more":
+      return more(state, action.job, "waiting");
+    case "candidates":
+      return { ...more(state, action.job, "done", action.candidates), running: sameJob(state.running, action.job) ? null : state.running };
     case "again":
       return answer(state, action.job, () => WAITING);
     case "requeue":
+      if (action.job.more) return { ...more(state, action.job, "waiting"), running: null };
       return ended(state, action.job, before => ({ ...before, status: "waiting" }));
     case "begin":
+      if (action.job.more) return { ...more(state, action.job, "working"), running: action.job };
       return { ...answer(state, action.job, before => ({ ...before, status: "streaming", problem: null })), running: action.job };
     case "text":
       // Written anew after a lost device: what is shown stays until the new text is past it.
@@ -145,11 +196,13 @@ export function reduce(state: State, action: Action): State {
     case "end": {
       const { text, finish } = action.result;
       const status = finish === "stopped" ? "stopped" : "done";
-      return { ...ended(state, action.job, () => ({ status, text, problem: null })), rate: action.rate ?? state.rate };
+      return { ...ended(state, action.job, before => ({ ...before, status, text, problem: null })), rate: action.rate ?? state.rate };
     }
     case "stopped":
+      if (action.job.more) return { ...answer(state, action.job, before => ({ ...before, more: null })), running: null };
       return ended(state, action.job, before => ({ ...before, status: "stopped" }));
     case "failed":
+      if (action.job.more) return { ...more(state, action.job, "failed", [], action.problem), running: null };
       return ended(state, action.job, before => ({ ...before, status: "failed", problem: action.problem }));
   }
 }
@@ -167,8 +220,28 @@ export function nextJob({ pictures, current }: State): Job | null {
     if (picture.caption.status === "waiting") return { picture: picture.id, turn: null };
     const turn = picture.turns.find(({ status }) => status === "waiting");
     if (turn !== undefined) return { picture: picture.id, turn: turn.id };
+    if (picture.caption.more?.status === "waiting") return { picture: picture.id, turn: null, more: true };
+    const wanted = picture.turns.find(turn => turn.more?.status === "waiting");
+    if (wanted !== undefined) return { picture: picture.id, turn: wanted.id, more: true };
   }
   return null;
+}
+
+/** The turns that are shown, oldest first. */
+export function thread({ turns, tip }: Picture): readonly Turn[] {
+  const shown: Turn[] = [];
+  for (let at = turns.find(({ id }) => id === tip); at !== undefined; at = turns.find(({ id }) => id === at?.parent)) shown.unshift(at);
+  return shown;
+}
+
+/** The turns that stand in the same place, this one among them: what its question was before it was edited, and after. */
+export const versions = ({ turns }: Picture, { parent }: Turn): readonly Turn[] => turns.filter(turn => turn.parent === parent);
+
+function newestAfter({ turns }: Picture, id: number): number {
+  let tip = id;
+  for (let next = turns.findLast(({ parent }) => parent === tip); next !== undefined; next = turns.findLast(({ parent }) => parent === tip))
+    tip = next.id;
+  return tip;
 }
 
 export const currentPicture = (state: State): Picture | undefined => state.pictures.find(({ id }) => id === state.current);
@@ -183,7 +256,7 @@ export function suggestions({ ui, own }: State, picture: Picture): readonly stri
   return (ui?.suggestions ?? []).filter(suggestion => picture.turns.every(({ question }) => question !== suggestion));
 }
 
-export const sameJob = (a: Job | null, b: Job | null): boolean => a?.picture === b?.picture && a?.turn === b?.turn;
+export const sameJob = (a: Job | null, b: Job | null): boolean => a?.picture === b?.picture && a?.turn === b?.turn && a?.more === b?.more;
 
 function change(state: State, id: number, how: (picture: Picture) => Picture): State {
   return { ...state, pictures: state.pictures.map(picture => (picture.id === id ? how(picture) : picture)) };
@@ -195,6 +268,9 @@ function answer(state: State, job: Job, how: (before: Answer) => Answer): State 
     return { ...picture, turns: picture.turns.map(turn => (turn.id === job.turn ? { ...turn, ...how(turn) } : turn)) };
   });
 }
+
+const more = (state: State, job: Job, status: More["status"], candidates: readonly Candidate[] = [], problem: Problem | null = null): State =>
+  answer(state, job, before => ({ ...before, more: { status, candidates, problem } }));
 
 const ended = (state: State, job: Job, how: (before: Answer) => Answer): State => ({
   ...answer(state, job, how),

@@ -1,13 +1,32 @@
 /** What is said about the picture that is shown: its caption, its questions and answers, and suggestions. */
 
+import { Pencil } from "lucide";
 import { AnswerView } from "./answer.js";
-import { Composer, type ComposerEvents } from "./composer.js";
-import { byId, h, Keyed } from "./dom.js";
-import { type Answer, currentPicture, isBroken, type Job, type Picture, sameJob, type State, suggestions, type Turn } from "./state.js";
+import { Composer, type ComposerEvents, sendsWithEnter } from "./composer.js";
+import { byId, h, iconButton, Keyed, say, setText } from "./dom.js";
+import type { Look } from "./look/look.js";
+import {
+  type Answer,
+  currentPicture,
+  isBroken,
+  type Job,
+  type Picture,
+  sameJob,
+  type State,
+  suggestions,
+  thread,
+  type Turn,
+  versions,
+} from "./state.js";
+import { languageOf, w } from "./words.js";
 
 export interface TalkEvents extends ComposerEvents {
   suggest(question: string): void;
   again(job: Job): void;
+  more(job: Job): void;
+  /** The question in other words: the answers after it stay on the branch that is left. */
+  edit(turn: Turn, question: string): void;
+  branch(turn: number): void;
 }
 
 export class Talk {
@@ -17,17 +36,23 @@ export class Talk {
   private readonly turns: Keyed<Turn>;
   private readonly chips: Keyed<string>;
   private readonly composer: Composer;
+  private readonly look: Look;
   private state: State | null = null;
   private shown: number | null = null;
   private turnCount = 0;
 
-  constructor(events: TalkEvents) {
+  constructor(events: TalkEvents, look: Look) {
+    this.look = look;
     this.composer = new Composer(events);
+    const job = (): Job => ({ picture: this.shown ?? 0, turn: null });
     this.caption = new AnswerView({
       box: byId("caption", HTMLElement),
       words: byId("caption-text", HTMLElement),
       where: "picture",
-      again: () => this.shown !== null && events.again({ picture: this.shown, turn: null }),
+      look,
+      job,
+      again: () => events.again(job()),
+      more: () => events.more(job()),
     });
     this.turns = new Keyed(
       byId("turns", HTMLElement),
@@ -38,7 +63,7 @@ export class Talk {
       byId("chips", HTMLElement),
       words => words,
       words => {
-        const button = h("button", { type: "button", class: "chip", onclick: () => events.suggest(words) }, words);
+        const button = h("button", { type: "button", class: "chip", lang: languageOf(words), onclick: () => events.suggest(words) }, words);
         return { element: h("li", {}, button), update() {} };
       },
     );
@@ -51,11 +76,13 @@ export class Talk {
     if (picture === undefined) return;
     const other = this.shown !== picture.id;
     this.shown = picture.id;
-    this.caption.update(picture.caption, this.doing(picture.caption, { picture: picture.id, turn: null }, "Looking…"));
-    this.turns.render(picture.turns);
+    if (other) this.look.forget();
+    const turns = thread(picture);
+    this.caption.update(picture.caption, this.doing(picture.caption, { picture: picture.id, turn: null }, w.looking));
+    this.turns.render(turns);
     this.chips.render(suggestions(state, picture));
     this.composer.render(picture.draft, state.running?.picture === picture.id, !isBroken(picture));
-    this.follow(picture, other);
+    this.follow(turns.length, other);
   }
 
   focus(): void {
@@ -65,22 +92,38 @@ export class Talk {
   private doing(answer: Answer, job: Job, active: string): string {
     if (answer.status === "streaming" || (this.state !== null && sameJob(this.state.running, job))) return active;
     if (this.state?.model.phase !== "ready") return "";
-    return "In a moment…";
+    return w.inAMoment;
   }
 
   private turn(turn: Turn, events: TalkEvents) {
     const answer = h("p", { class: "answer" });
-    const element = h("li", { class: "turn" }, h("p", { class: "question" }, turn.question), answer);
+    const question = h("p", { class: "question", lang: languageOf(turn.question) }, turn.question);
+    const edit = iconButton(Pencil, "edit", () => openEditor(question, turn, events));
+    const branches = new Branches(events);
+    const element = h("li", { class: "turn" }, h("div", { class: "asked" }, question, branches.element), answer);
     const job = (): Job => ({ picture: this.shown ?? 0, turn: turn.id });
-    const view = new AnswerView({ box: element, words: answer, where: "answer", again: () => events.again(job()) });
-    const update = (now: Turn) => view.update(now, this.doing(now, job(), "Thinking…") || "Waits for the model");
+    const view = new AnswerView({
+      box: element,
+      words: answer,
+      where: "answer",
+      look: this.look,
+      actions: [edit],
+      job,
+      again: () => events.again(job()),
+      more: () => events.more(job()),
+    });
+    const update = (now: Turn) => {
+      view.update(now, this.doing(now, job(), w.thinking) || w.waitsForModel);
+      const picture = this.state === null ? undefined : currentPicture(this.state);
+      branches.update(picture, now);
+    };
     return { element, update };
   }
 
   // The newest words stay in sight, unless the visitor has scrolled away to read.
-  private follow({ turns }: Picture, other: boolean): void {
-    const added = turns.length > this.turnCount && !other;
-    this.turnCount = turns.length;
+  private follow(turns: number, other: boolean): void {
+    const added = turns > this.turnCount && !other;
+    this.turnCount = turns;
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
     if (other || added || scrollHeight - scrollTop - clientHeight < 80) this.scroller.scrollTop = scrollHeight;
     // In one column it is the page that scrolls.
@@ -89,4 +132,65 @@ export class Talk {
     const below = last === null ? 0 : last.getBoundingClientRect().bottom - window.innerHeight;
     if (added || (streams && Math.abs(below) < 100)) last?.scrollIntoView({ block: "nearest" });
   }
+}
+
+/** "‹ 2 of 3 ›": the versions of a question that was edited. */
+class Branches {
+  readonly element = h("span", { class: "branches", hidden: true });
+  private readonly place = h("span", { class: "figures" });
+  private before: number | undefined;
+  private after: number | undefined;
+
+  constructor(events: TalkEvents) {
+    const button = (key: "earlierVersion" | "laterVersion", sign: string, to: () => number | undefined) => {
+      const go = () => {
+        const turn = to();
+        if (turn !== undefined) events.branch(turn);
+      };
+      return say(h("button", { type: "button", class: "quiet", onclick: go }, sign), key, "label", "title");
+    };
+    this.element.append(
+      button("earlierVersion", "‹", () => this.before),
+      this.place,
+      button("laterVersion", "›", () => this.after),
+    );
+  }
+
+  update(picture: Picture | undefined, turn: Turn): void {
+    const all = picture === undefined ? [] : versions(picture, turn);
+    const at = all.findIndex(({ id }) => id === turn.id);
+    this.element.hidden = all.length < 2;
+    this.before = all[at - 1]?.id;
+    this.after = all[at + 1]?.id;
+    setText(this.place, `${at + 1}/${all.length}`);
+  }
+}
+
+/** The question becomes a field: Enter asks anew, Escape leaves it as it was. */
+function openEditor(question: HTMLElement, turn: Turn, events: TalkEvents): void {
+  const field = say(
+    h("input", { type: "text", class: "field", value: turn.question, enterkeyhint: "send", autocomplete: "off" }),
+    "editQuestion",
+    "label",
+  );
+  let open = true;
+  const close = () => {
+    if (!open) return; // what has the focus is told of its end while it is being taken away
+    open = false;
+    field.replaceWith(question);
+  };
+  sendsWithEnter(field, () => {
+    const words = field.value.trim();
+    close();
+    if (words !== "") events.edit(turn, words);
+  });
+  field.addEventListener("keydown", event => {
+    if (event.key !== "Escape" || event.isComposing) return;
+    event.stopPropagation();
+    close();
+  });
+  field.addEventListener("blur", close);
+  question.replaceWith(field);
+  field.select();
+  field.focus();
 }

@@ -1,18 +1,20 @@
 /** The whole page from its state, at most once a frame. */
 
-import { ArrowUp, ImageOff, ImagePlus, Square, X } from "lucide";
+import { ArrowUp, Camera, ImageOff, ImagePlus, Link, SlidersHorizontal, Square, X } from "lucide";
 import { problemWords } from "./answer.js";
-import { Details, type DetailsEvents } from "./details.js";
-import { byId, h, icon, iconButton, Keyed, setAttribute, setText } from "./dom.js";
+import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, wordButton } from "./dom.js";
 import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
+import { Look, type LookEvents } from "./look/look.js";
 import { currentPicture, type Problem, type Sample, type State } from "./state.js";
 import { Talk, type TalkEvents } from "./talk.js";
-import { loading, size, statusLine, waitingFor } from "./words.js";
+import { loading, loadWords, statusLine, w, waitingFor } from "./words.js";
 
-export interface ViewEvents extends TalkEvents, FilmstripEvents, DetailsEvents {
+export interface ViewEvents extends TalkEvents, FilmstripEvents, LookEvents {
   load(): void;
   cancelLoad(): void;
   unshowable(picture: number): void;
+  models(): void;
+  settings(): void;
 }
 
 /** Samples at the start: one row. The rest are in the filmstrip. */
@@ -31,41 +33,55 @@ export class View {
   private readonly status = byId("status", HTMLButtonElement);
   private readonly talk: Talk;
   private readonly filmstrip: Filmstrip;
-  private readonly details: Details;
+  private readonly look: Look;
   private readonly samples: Keyed<Sample>;
   private readonly loadButton: HTMLButtonElement;
   private readonly cancelButton: HTMLButtonElement;
-  private readonly useCpu = h("a", { class: "plain", hidden: true }, "Use the CPU");
+  private readonly useCpu = say(h("a", { class: "plain", hidden: true }), "useCpu");
   private state: State | null = null;
   private problem: Problem | null = null;
+  private said = w;
   private frame = 0;
 
   constructor(events: ViewEvents) {
-    this.talk = new Talk(events);
+    this.look = new Look(events);
+    this.talk = new Talk(events, this.look);
     this.filmstrip = new Filmstrip(events);
-    this.details = new Details(events);
     this.samples = new Keyed(
       byId("samples", HTMLElement),
       ({ file }) => file,
       sample => sampleThumb(sample, () => events.sample(sample)),
     );
     this.loadButton = h("button", { type: "button", class: "plain", onclick: () => events.load() });
-    this.cancelButton = h("button", { type: "button", class: "plain", onclick: () => events.cancelLoad() }, "Cancel");
+    this.cancelButton = wordButton("cancel", () => events.cancelLoad());
     byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton);
     byId("drop", HTMLButtonElement).prepend(icon(ImagePlus));
     byId("drop", HTMLButtonElement).addEventListener("click", () => events.choose());
+    const ways = [
+      [Camera, "fromCamera", () => events.camera()],
+      [Link, "fromAddress", () => events.address()],
+    ] as const;
+    for (const [node, words, onclick] of ways) {
+      byId("ways-in", HTMLElement).append(h("button", { type: "button", class: "text", onclick }, icon(node), say(h("span", {}), words)));
+    }
+    const settings = iconButton(SlidersHorizontal, "settings", () => events.settings());
+    settings.id = "open-settings";
+    byId("tools", HTMLElement).append(settings);
     byId("send", HTMLButtonElement).append(icon(ArrowUp));
     byId("stop", HTMLButtonElement).append(icon(Square));
     this.noPicture.prepend(icon(ImageOff));
-    const remove = iconButton(X, "Remove this picture", () => this.state?.current != null && events.remove(this.state.current));
+    const remove = iconButton(X, "removePicture", () => this.state?.current != null && events.remove(this.state.current));
+    remove.id = "remove";
     this.stage.append(remove);
     this.picture.addEventListener("load", () => {
       const { naturalWidth, naturalHeight, style } = this.picture;
-      style.setProperty("--ratio", String(naturalWidth / Math.max(1, naturalHeight)));
-      style.setProperty("--natural", String(naturalWidth));
+      for (const place of [style, byId("look", HTMLCanvasElement).style]) {
+        place.setProperty("--ratio", String(naturalWidth / Math.max(1, naturalHeight)));
+        place.setProperty("--natural", String(naturalWidth));
+      }
     });
     this.picture.addEventListener("error", () => this.state?.current != null && events.unshowable(this.state.current));
-    this.status.addEventListener("click", () => this.state !== null && void this.details.open(this.state));
+    this.status.addEventListener("click", () => events.models());
   }
 
   /** Shows the newest state with the next frame. */
@@ -85,28 +101,30 @@ export class View {
 
   private render(state: State): void {
     const hadFocus = this.welcome.contains(document.activeElement);
-    const { device, model, pictures } = state;
-    setAttribute(this.root, "data-view", pictures.length === 0 ? "welcome" : "ask");
+    const { device, model, pictures, route } = state;
+    const asking = route === "ask";
+    setAttribute(this.root, "data-view", !asking ? route : pictures.length === 0 ? "welcome" : "ask");
     setAttribute(this.root, "data-model", model.phase);
     setAttribute(this.root, "data-device", device?.kind ?? null);
     setAttribute(this.root, "data-model-cached", model.phase === "ready" ? String(model.info.cached) : null);
-    this.welcome.hidden = pictures.length > 0;
+    this.welcome.hidden = !asking || pictures.length > 0;
     this.samples.render(state.samples.slice(0, SAMPLES_AT_START));
     byId("samples-line", HTMLElement).hidden = state.samples.length === 0;
     setText(byId("about", HTMLElement), state.ui?.about ?? "");
+    this.look.render(model.phase === "ready" && model.info.can.includes("attention"));
     this.renderStage(state);
     this.renderModel(state);
     this.filmstrip.render(state);
     this.talk.render(state);
-    this.details.render(state);
+    for (const id of ["stage", "filmstrip", "talk"]) byId(id, HTMLElement).hidden = !asking || pictures.length === 0;
     setText(this.status, statusLine(state));
+    this.said = w;
     // What had the focus is gone: it goes where the visitor goes on. Not on a phone, where it would pull up the keyboard.
-    if (hadFocus && this.welcome.hidden && matchMedia("(pointer: fine)").matches) this.talk.focus();
+    if (hadFocus && asking && this.welcome.hidden && matchMedia("(pointer: fine)").matches) this.talk.focus();
   }
 
   private renderStage(state: State): void {
     const picture = currentPicture(state);
-    this.stage.hidden = picture === undefined;
     if (picture === undefined) return;
     if (this.picture.getAttribute("src") !== picture.address) this.picture.src = picture.address;
     setAttribute(this.picture, "alt", picture.caption.text === "" ? picture.name : picture.caption.text);
@@ -115,11 +133,11 @@ export class View {
     setText(byId("picture-name", HTMLElement), picture.name);
   }
 
-  private renderModel({ model, pictures }: State): void {
+  private renderModel({ model, pictures, route }: State): void {
     const { phase } = model;
     const problem = phase === "failed" ? model.problem : phase === "ready" ? model.notKept : null;
     const busy = phase === "starting" || phase === "loading";
-    this.progress.hidden = phase === "ready" && problem === null;
+    this.progress.hidden = (phase === "ready" && problem === null) || route === "find"; // which has a model of its own
     setText(byId("waiting", HTMLElement), pictures.length === 0 ? "" : waitingFor(model));
     const { what, figures } = loading(phase === "loading" ? model.totals : null);
     setText(byId("loading-what", HTMLElement), busy ? what : "");
@@ -131,10 +149,7 @@ export class View {
     this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
     this.loadButton.hidden = phase !== "offered" && phase !== "failed";
     this.loadButton.classList.toggle("main", phase === "offered");
-    if (phase === "offered") {
-      const here = model.arrived > 0 ? ` (${size(model.arrived)} of it is here)` : "";
-      setText(this.loadButton, `Load the model: ${size(model.bytes)}${here}`);
-    } else setText(this.loadButton, "Try again");
+    setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived) : w.tryAgain);
     this.renderProblem(problem, phase === "failed" ? "model" : "notice");
   }
 
@@ -146,7 +161,7 @@ export class View {
     this.useCpu.href = cpu.href;
     box.hidden = problem === null;
     box.classList.toggle("mild", where === "notice");
-    if (this.problem === problem) return;
+    if (this.problem === problem && this.said === w) return;
     this.problem = problem;
     setAttribute(box, "data-error-code", problem?.code ?? null);
     box.replaceChildren(...(problem === null ? [] : problemWords(problem, where)));

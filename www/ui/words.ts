@@ -1,7 +1,67 @@
-/** The page's sentences: short, without jargon. Errors say what happened, what was kept, and what to do. */
+/** What the page says, in the visitor's language. Each language is one file of `words/`; this one chooses, and makes figures into words. */
 
 import type { Code, DeviceReport, Stage, Totals } from "../index.js";
 import type { Model, Problem, State } from "./state.js";
+import { en } from "./words/en.js";
+
+export type Words = typeof en;
+/** Keys of plain sentences. */
+export type Said = { [K in keyof Words]: Words[K] extends string ? K : never }[keyof Words];
+export type Language = "en" | "ko";
+
+export const LANGUAGES: readonly (readonly [Language, string])[] = [
+  ["en", "English"],
+  ["ko", "한국어"],
+];
+const KEY = "blip2-language";
+
+/** The words of now. */
+export let w: Words = en;
+
+/** What the visitor chose, or else the first language of the browser that there is. */
+export async function chooseLanguage(): Promise<void> {
+  const wanted = [remembered(), ...navigator.languages].map(tag => tag?.slice(0, 2).toLowerCase());
+  const found = wanted.map(tag => LANGUAGES.find(([language]) => language === tag)).find(language => language !== undefined);
+  // English where another language cannot be fetched: better than nothing.
+  await use(found?.[0] ?? "en").catch(() => {});
+}
+
+export async function speak(language: Language): Promise<void> {
+  await use(language);
+  try {
+    localStorage.setItem(KEY, language);
+  } catch {
+    return; // it holds for this visit
+  }
+}
+
+async function use(language: Language): Promise<void> {
+  switch (language) {
+    case "en":
+      w = en;
+      break;
+    case "ko":
+      w = (await import("./words/ko.js")).ko;
+      break;
+  }
+  document.documentElement.lang = language;
+}
+
+function remembered(): string | null {
+  try {
+    return localStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
+
+/** Of a text that a model or a visitor wrote, by its script: what reads it aloud has to know. */
+export function languageOf(text: string): string | null {
+  if (/[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]/.test(text)) return "ko";
+  if (/[\u3040-\u30ff]/.test(text)) return "ja";
+  if (/[\u4e00-\u9fff]/.test(text)) return "zh";
+  return /[a-z]/i.test(text) ? "en" : null;
+}
 
 export function size(bytes: number): string {
   if (bytes < 1e6) return `${Math.max(1, Math.round(bytes / 1e3))} kB`;
@@ -10,43 +70,35 @@ export function size(bytes: number): string {
 }
 
 export function duration(seconds: number): string {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  return `${Math.round(seconds / 60)} min`;
+  if (seconds < 90) return w.seconds(Math.max(1, Math.round(seconds)));
+  return w.minutes(Math.round(seconds / 60));
 }
 
-export function count(number: number): string {
-  if (number < 1e6) return `${Math.round(number / 1e3)} thousand`;
-  if (number < 1e9) return `${(number / 1e6).toFixed(number < 1e8 ? 1 : 0)} million`;
-  return `${(number / 1e9).toFixed(1)} billion`;
-}
-
-const STAGES: Record<Stage, string> = {
-  vision: "the part that sees",
-  qformer: "the part that picks out what matters",
-  projection: "the part that translates",
-  language: "the part that speaks",
-};
+export const count = (number: number): string => w.large(number);
 
 /** "Loading the part that sees", and the figures beside it. */
 export function loading(totals: Totals | null): { what: string; figures: string } {
-  if (totals === null) return { what: "Getting ready", figures: "" };
+  if (totals === null) return { what: w.gettingReady, figures: "" };
   const { loaded, total, cached, rate, eta, stage } = totals;
-  const what = stage === null ? "Loading the model" : `Loading ${STAGES[stage]}`;
-  const figures = [`${size(loaded)} of ${size(total)}`];
-  if (cached >= loaded && cached > 0) figures.push("kept from last time");
+  const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
+  const figures = [w.sizeOf(size(loaded), size(total))];
+  if (cached >= loaded && cached > 0) figures.push(w.keptFromLastTime);
   else if (rate > 0) figures.push(`${size(rate)}/s`);
-  if (eta !== null && eta >= 1) figures.push(`about ${duration(eta)} left`);
+  if (eta !== null && eta >= 1) figures.push(w.left(duration(eta)));
   return { what, figures: figures.join(" · ") };
 }
+
+/** On the button that fetches a model. */
+export const loadWords = (bytes: number, arrived: number): string => w.loadThis(size(bytes), arrived > 0 ? size(arrived) : null);
 
 /** What a picture waits for. */
 export function waitingFor(model: Model): string {
   switch (model.phase) {
     case "starting":
     case "loading":
-      return "The caption comes by itself, as soon as the model is here.";
+      return w.captionComes;
     case "offered":
-      return "The picture waits for the model.";
+      return w.pictureWaits;
     case "failed":
     case "ready":
       return "";
@@ -66,20 +118,20 @@ export function deviceWhy({ kind, reason, detail, software }: DeviceReport): str
   const adapter = detail === "" ? "" : ` (${detail})`;
   switch (reason) {
     case "asked":
-      if (kind === "cpu") return "On the CPU, as asked.";
-      return software ? `On WebGPU, as asked, though it is only imitated in software here${adapter}: slow.` : `On the GPU, as asked${adapter}.`;
+      if (kind === "cpu") return w.cpuAsked;
+      return software ? w.gpuAskedSoftware(adapter) : w.gpuAsked(adapter);
     case "gpu":
-      return `On the GPU${adapter}.`;
+      return w.gpu(adapter);
     case "insecure":
-      return "On the CPU: browsers offer WebGPU only to pages served over https.";
+      return w.cpuInsecure;
     case "no-webgpu":
-      return "On the CPU: this browser has no WebGPU.";
+      return w.cpuNoWebgpu;
     case "no-adapter":
-      return `On the CPU: the browser has WebGPU but offers no GPU${adapter}.`;
+      return w.cpuNoAdapter(adapter);
     case "software-adapter":
-      return `On the CPU: the GPU here is only imitated in software${adapter}, which is slower.`;
+      return w.cpuSoftware(adapter);
     case "start-failed":
-      return `On the CPU: the GPU could not be started${adapter}.`;
+      return w.cpuStartFailed(adapter);
   }
 }
 
@@ -87,61 +139,16 @@ export function deviceWhy({ kind, reason, detail, software }: DeviceReport): str
 export function statusLine({ model, device, rate }: State): string {
   const parts: string[] = [];
   if (model.phase === "ready") parts.push(modelName(model.info.url), size(model.info.bytes));
-  else parts.push({ starting: "Starting", offered: "No model yet", loading: "Loading", failed: "No model" }[model.phase]);
+  else parts.push(w.phase[model.phase]);
   if (device !== null) parts.push(deviceName(device));
-  if (rate !== null) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} tokens/s`);
+  if (rate !== null) parts.push(w.tokensPerSecond(rate < 10 ? rate.toFixed(1) : String(Math.round(rate))));
   return parts.join(" · ");
 }
 
 export type Where = "model" | "picture" | "answer" | "notice";
 
-const HAPPENED: Record<Code, string> = {
-  "webgpu-unavailable": "WebGPU is not available here.",
-  "device-lost": "The GPU was taken away.",
-  "out-of-memory": "There was not enough memory.",
-  "config-invalid": "The model's settings cannot be read.",
-  "input-invalid": "This cannot be asked.",
-  "option-unsupported": "This is not supported yet.",
-  "image-undecodable": "This file is not a picture that can be read.",
-  "image-too-large": "This picture is too large.",
-  "tokenizer-invalid": "The model's vocabulary cannot be read.",
-  "model-unsupported": "This model cannot run here.",
-  "weight-missing": "The model is incomplete.",
-  "weight-shape": "The model does not fit its own description.",
-  "weight-invalid": "The model is damaged.",
-  "checksum-mismatch": "A part of the model arrived damaged.",
-  "size-mismatch": "A part of the model arrived incomplete.",
-  network: "The download failed.",
-  "storage-quota": "There is no room to keep the model.",
-  "storage-unavailable": "The model could not be kept.",
-  file: "This file could not be read.",
-  aborted: "It was cancelled.",
-  kernel: "The engine stopped.",
-};
-
-const KEPT: Record<Where, string> = {
-  model: "What has arrived is kept, and your pictures stay here.",
-  picture: "Your other pictures are untouched.",
-  answer: "Everything said before is still here.",
-  notice: "It works all the same, and is downloaded again next time.",
-};
-
-const TO_DO: Partial<Record<Code, string>> = {
-  "webgpu-unavailable": "Use the CPU instead.",
-  "device-lost": "Try again: the model is read from the cache.",
-  "out-of-memory": "Close other tabs, then try again.",
-  "input-invalid": "Try other words.",
-  "image-undecodable": "PNG, JPEG, WebP, GIF and BMP can be read.",
-  "image-too-large": "Make it smaller, and drop it again.",
-  "checksum-mismatch": "Try again; if it stays so, the file on the server is damaged.",
-  "size-mismatch": "Try again; if it stays so, the file on the server is damaged.",
-  network: "Check the connection, then try again.",
-  "storage-quota": "Delete other models to make room.",
-  file: "Folders cannot be dropped; files that have moved are to be dropped again.",
-  kernel: "Try again; if it stays so, use the CPU.",
-};
-
 export function explain({ code }: Problem, where: Where): { happened: string; rest: string } {
-  const happened = code === "network" && where === "picture" ? "The picture could not be fetched." : HAPPENED[code];
-  return { happened, rest: [KEPT[where], TO_DO[code] ?? ""].filter(part => part !== "").join(" ") };
+  const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
+  const toDo: Partial<Record<Code, string>> = w.toDo;
+  return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };
 }

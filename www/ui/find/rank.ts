@@ -1,0 +1,41 @@
+/** Which pictures look like a text: cosines of vectors that were made once. Pure. */
+
+/** What a picture looks like: [queries, width], each row of length 1. */
+export interface Looks {
+  readonly data: Float32Array;
+  readonly width: number;
+}
+
+/** As ITC does it: the row that fits best decides. −1 to 1. */
+export function likeness(text: Float32Array, { data, width }: Looks): number {
+  let best = -1;
+  for (let row = 0; row + width <= data.length; row += width) {
+    let sum = 0;
+    for (let i = 0; i < width; i++) sum += (text[i] ?? 0) * (data[row + i] ?? 0);
+    if (sum > best) best = sum;
+  }
+  return best;
+}
+
+export interface Scored<T> {
+  readonly item: T;
+  readonly itc: number;
+  /** The probability that the words are of the picture, where both were looked at together. */
+  readonly itm: number | null;
+}
+
+/** Best first. What was not looked at yet is left out. */
+export function rank<T extends { readonly looks: Looks | null }>(items: readonly T[], text: Float32Array): Scored<T>[] {
+  const scored: Scored<T>[] = [];
+  for (const item of items) if (item.looks !== null) scored.push({ item, itc: likeness(text, item.looks), itm: null });
+  return scored.sort((a, b) => b.itc - a.itc);
+}
+
+/** Those that were looked at again come first, by both scores together, as LAVIS orders them: neither alone is the better judge. */
+export function refined<T>(ranked: readonly Scored<T>[], itm: ReadonlyMap<T, number>): Scored<T>[] {
+  const again = ranked.flatMap(one => {
+    const probability = itm.get(one.item);
+    return probability === undefined ? [] : [{ ...one, itm: probability }];
+  });
+  return [...again.sort((a, b) => b.itm + b.itc - a.itm - a.itc), ...ranked.filter(({ item }) => !itm.has(item))];
+}

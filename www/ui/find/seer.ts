@@ -1,0 +1,131 @@
+/** The model that finds: pictures to vectors that can be kept, words to a vector, and a second look at both together. */
+
+import {
+  type Blip2Image,
+  Blip2ForImageTextRetrieval,
+  Blip2Processor,
+  Blip2TextModelWithProjection,
+  type Engine,
+  type Inspection,
+  type Progress,
+  type Ui,
+} from "../../index.js";
+import type { Looks } from "./rank.js";
+
+/** Pictures kept in the engine for a second look: each holds what the tower saw. */
+const KEPT = 24;
+
+interface Loaded {
+  readonly retrieval: Blip2ForImageTextRetrieval;
+  readonly words: Blip2TextModelWithProjection;
+  readonly processor: Blip2Processor;
+}
+
+export class Seer {
+  private readonly engine: Engine;
+  private readonly address: URL;
+  private loaded: Loaded | null = null;
+  private readonly images = new Map<File, Promise<Blip2Image>>();
+  private readonly texts = new Map<string, Promise<Float32Array>>();
+
+  constructor(engine: Engine, address: URL) {
+    this.engine = engine;
+    this.address = address;
+  }
+
+  get ready(): boolean {
+    return this.loaded !== null;
+  }
+
+  get ui(): Ui | null {
+    return this.loaded?.retrieval.blip2.info.index.ui ?? null;
+  }
+
+  inspect(signal: AbortSignal): Promise<Inspection> {
+    return this.engine.inspect(this.address, { signal });
+  }
+
+  async load(signal: AbortSignal, onProgress: (progress: Progress) => void): Promise<void> {
+    const { engine, address } = this;
+    const retrieval = await Blip2ForImageTextRetrieval.from_pretrained(address, { engine, signal, onProgress });
+    // The same folder, from the cache: the part that reads, without the one that sees.
+    const words = await Blip2TextModelWithProjection.from_pretrained(address, { engine, signal });
+    this.loaded = { retrieval, words, processor: await Blip2Processor.from_pretrained(address, { engine, signal }) };
+  }
+
+  /**
+   * Names what decides a picture's vector: the content of the parts that see. Files are named by their content,
+   * so the names are enough. Errors: those of `fetch` and of JSON.
+   */
+  async tower(): Promise<string> {
+    const response = await fetch(new URL("model.safetensors.index.json", this.address));
+    const index: unknown = await response.json();
+    if (typeof index !== "object" || index === null || !("files" in index) || typeof index.files !== "object" || index.files === null)
+      return this.address.href;
+    const stages = Object.entries(index.files).filter(([, facts]) => typeof facts === "object" && facts !== null && "stage" in facts);
+    return stages
+      .map(([name]) => name.replace(/^model-|\.safetensors$/g, ""))
+      .sort()
+      .join("+");
+  }
+
+  async see(file: File, signal: AbortSignal): Promise<Looks> {
+    const { retrieval, processor } = this.needed();
+    const { pixel_values } = await processor.call({ images: file, signal });
+    const { input_ids } = await processor.call({ text: "", signal });
+    const { image_embeds } = await retrieval.forward({ pixel_values, input_ids }, { signal });
+    if (!(image_embeds.data instanceof Float32Array)) throw new TypeError("image_embeds are not numbers");
+    return { data: image_embeds.data, width: image_embeds.shape.at(-1) ?? 0 };
+  }
+
+  /** The text's vector, of length 1. */
+  read(text: string): Promise<Float32Array> {
+    const known = this.texts.get(text);
+    if (known !== undefined) return known;
+    const reading = this.readNow(text);
+    if (this.texts.size > 200) this.texts.clear();
+    this.texts.set(text, reading);
+    reading.catch(() => this.texts.delete(text));
+    return reading;
+  }
+
+  private async readNow(text: string): Promise<Float32Array> {
+    const { words, processor } = this.needed();
+    const { input_ids, attention_mask } = await processor.call({ text });
+    const { text_embeds } = await words.forward({ input_ids, attention_mask });
+    const width = text_embeds.shape.at(-1) ?? 0;
+    // Of the first token, which stands for all.
+    return Float32Array.from(text_embeds.data.subarray(0, width));
+  }
+
+  /** The probability that the text is of the picture. */
+  async match(file: File, text: string, signal: AbortSignal): Promise<number> {
+    const image = await this.image(file);
+    signal.throwIfAborted();
+    const [probability = 0] = await image.match([text], { signal });
+    return probability;
+  }
+
+  private async image(file: File): Promise<Blip2Image> {
+    const { images } = this;
+    const image = images.get(file) ?? this.needed().retrieval.blip2.encode(file);
+    images.delete(file);
+    images.set(file, image); // last in the map: used last
+    image.catch(() => images.delete(file));
+    const [oldest] = images.keys();
+    if (images.size > KEPT && oldest !== undefined) {
+      const gone = images.get(oldest);
+      images.delete(oldest);
+      gone?.then(
+        one => one.dispose(),
+        () => {},
+      );
+    }
+    return image;
+  }
+
+  private needed(): Loaded {
+    if (this.loaded === null) throw new Error("the model that finds is not loaded");
+    return this.loaded;
+  }
+}

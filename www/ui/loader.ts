@@ -1,0 +1,133 @@
+/** Brings the model that captions and answers: which one, whether it is fetched unasked, how far it is. */
+
+import { type Blip2, Blip2Error, type Engine } from "../index.js";
+import { w } from "./words.js";
+import { type Page, problemOf } from "./writer.js";
+
+/** More than this is fetched only after a click. */
+const UNASKED = 50e6;
+const KEY = "blip2-model";
+/** Set while a large model is being loaded: found at the start, the tab died of it (iOS does that), and it is not tried again unasked. */
+const MARK = "blip2-loading";
+
+export class Loader {
+  private readonly engine: Engine;
+  private readonly page: Page;
+  private readonly use: (model: Blip2) => void;
+  private current: Blip2 | null = null;
+  private abort = new AbortController();
+
+  constructor(engine: Engine, page: Page, use: (model: Blip2) => void) {
+    this.engine = engine;
+    this.page = page;
+    this.use = use;
+  }
+
+  /** Loads the model of now, or says what it would take. */
+  async load(asked: boolean): Promise<void> {
+    this.abort.abort();
+    const abort = new AbortController();
+    this.abort = abort;
+    const { signal } = abort;
+    const { dispatch } = this.page;
+    dispatch({ type: "model", model: { phase: "starting" } });
+    try {
+      const address = modelAddress();
+      dispatch({ type: "device", device: await this.engine.device() });
+      const { bytes, cached, index } = await this.engine.inspect(address, { signal });
+      dispatch({ type: "ui", ui: index.ui });
+      const died = bytes > UNASKED && marked() === address.href;
+      if (!asked && (bytes - cached > UNASKED || died)) return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached } });
+      dispatch({ type: "model", model: { phase: "loading", totals: null } });
+      mark(bytes > UNASKED ? address.href : null);
+      // For one that is downloaded by a click, the browser may be asked to keep it.
+      if (asked && bytes > UNASKED) void navigator.storage?.persist?.().catch(() => {});
+      const blip2 = await this.engine.load(address, {
+        signal,
+        onProgress: ({ totals }) => dispatch({ type: "model", model: { phase: "loading", totals } }),
+      });
+      mark(null);
+      const { storageError } = blip2;
+      dispatch({ type: "ui", ui: blip2.info.index.ui });
+      dispatch({ type: "model", model: { phase: "ready", info: blip2.info, notKept: storageError === null ? null : problemOf(storageError) } });
+      const { current } = this;
+      this.current = blip2;
+      this.use(blip2);
+      await current?.dispose();
+    } catch (error) {
+      mark(null);
+      if (this.abort !== abort) return; // another one is being loaded
+      if (signal.aborted) return this.offerAgain();
+      dispatch({ type: "model", model: { phase: "failed", problem: problemOf(error) } });
+      this.page.announce(w.modelFailed);
+    }
+  }
+
+  cancel(): void {
+    this.abort.abort();
+  }
+
+  /** Takes another model from now on; null: the page's own. */
+  async choose(address: string | null): Promise<void> {
+    try {
+      if (address === null) localStorage.removeItem(KEY);
+      else localStorage.setItem(KEY, address);
+    } catch {
+      chosen = address; // for this visit
+    }
+    const here = new URL(location.href);
+    here.searchParams.delete("model");
+    history.replaceState(history.state, "", here);
+    await this.load(true);
+  }
+
+  private offerAgain(): void {
+    const { state, dispatch } = this.page;
+    const totals = state.model.phase === "loading" ? state.model.totals : null;
+    dispatch({ type: "model", model: { phase: "offered", bytes: totals?.total ?? 0, arrived: totals?.loaded ?? 0 } });
+  }
+}
+
+let chosen: string | null = null;
+
+/** The page's own. */
+export const ownModel = (): URL =>
+  new URL(document.querySelector<HTMLMetaElement>('meta[name="blip2-model"]')?.content ?? "models/demo/", document.baseURI);
+
+/** What a link names, what the visitor has chosen, or the page's own. A link may name only what this site serves. */
+export function modelAddress(): URL {
+  const asked = new URLSearchParams(location.search).get("model");
+  if (asked === null) {
+    const kept = remembered();
+    return kept !== null && URL.canParse(kept, document.baseURI) ? new URL(kept, document.baseURI) : ownModel();
+  }
+  const address = new URL(asked, document.baseURI);
+  if (address.origin === location.origin) return address;
+  const reason = "this page loads models from its own site only";
+  throw new Blip2Error("input-invalid", { argument: "model", reason }, { message: `model: ${reason}`, hint: "", retryable: false });
+}
+
+function remembered(): string | null {
+  try {
+    return chosen ?? localStorage.getItem(KEY);
+  } catch {
+    return chosen;
+  }
+}
+
+function mark(address: string | null): void {
+  try {
+    if (address === null) localStorage.removeItem(MARK);
+    else localStorage.setItem(MARK, address);
+  } catch {
+    return; // a browser that keeps nothing tries again
+  }
+}
+
+function marked(): string | null {
+  try {
+    return localStorage.getItem(MARK);
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,223 @@
+/** The sheet behind the status line: what runs, where, what else could run, and what is kept on this device. */
+
+import { Trash2 } from "lucide";
+import type { CachedModel, CacheReport, Engine, Inspection } from "../../index.js";
+import { problemWords } from "../answer.js";
+import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
+import { type Loader, ownModel } from "../loader.js";
+import { styled } from "../routes.js";
+import { part, Sheet } from "../sheet.js";
+import type { State } from "../state.js";
+import { count, deviceName, deviceWhy, loading, modelName, size, w } from "../words.js";
+import { problemOf } from "../writer.js";
+import { canServeDisk, openModelFolder } from "./disk.js";
+
+export interface ModelsParts {
+  readonly engine: Engine;
+  readonly loader: Loader;
+}
+
+export class ModelsSheet {
+  private readonly parts: ModelsParts;
+  private readonly model = h("div", { class: "group" });
+  private readonly progress = h("progress", { max: 1, hidden: true });
+  private readonly device = h("div", { class: "group" });
+  private readonly cache = h("div", { class: "group", id: "cache" });
+  private readonly field = say(
+    h("input", { type: "url", class: "field", id: "model-address", autocomplete: "off", spellcheck: "false", placeholder: "https://…/" }),
+    "modelAddress",
+    "label",
+  );
+  private readonly offer = h("div", { class: "group", id: "model-offer", hidden: true });
+  private readonly sheet: Sheet;
+  private readonly styles = styled("models.css");
+  private shown: State | null = null;
+  private said = w;
+  private inspected = new AbortController();
+
+  constructor(parts: ModelsParts) {
+    this.parts = parts;
+    say(this.progress, "loadingModel", "label");
+    const form = h(
+      "form",
+      { class: "group" },
+      say(h("label", { for: "model-address" }), "modelAddress"),
+      h("div", { class: "field-and-button" }, this.field, say(h("button", { type: "submit", class: "plain" }), "inspect")),
+      say(h("p", { class: "rest" }), "modelAddressRest"),
+    );
+    form.addEventListener("submit", event => {
+      event.preventDefault();
+      if (URL.canParse(this.field.value, document.baseURI)) void this.look(new URL(this.field.value, document.baseURI));
+    });
+    const demo = h(
+      "div",
+      { class: "known" },
+      h("div", {}, say(h("strong", {}), "demoModel"), say(h("p", { class: "rest" }), "demoRest")),
+      wordButton("inspect", () => void this.look(null)),
+    );
+    const disk = h(
+      "div",
+      { class: "known" },
+      wordButton("fromDisk", () => void this.openDisk()),
+      say(h("p", { class: "rest" }), "fromDiskRest"),
+    );
+    this.sheet = new Sheet(
+      "details",
+      "modelsTitle",
+      "sheet",
+      part("modelNow", this.model, this.progress),
+      part("device", this.device),
+      part("otherModels", demo, form, disk, this.offer),
+      part("cached", this.cache),
+      say(h("p", { class: "rest promise" }), "neverLeave"),
+    );
+  }
+
+  async open(state: State): Promise<void> {
+    await this.styles;
+    this.render(state);
+    this.sheet.open();
+    await this.refreshCache();
+  }
+
+  render(state: State): void {
+    const { device, model, ui } = state;
+    const { totals } = model.phase === "loading" ? model : { totals: null };
+    this.progress.hidden = model.phase !== "loading";
+    if (totals !== null && totals.total > 0) this.progress.value = totals.loaded / totals.total;
+    // Written anew only with news: a link that is being tabbed to stays.
+    if (this.shown?.device === device && this.shown.model === model && this.shown.ui === ui && this.said === w) return;
+    const arrived = this.shown?.model.phase === "loading" && model.phase === "ready";
+    this.shown = state;
+    this.said = w;
+    this.device.replaceChildren(...deviceWords(state));
+    this.model.replaceChildren(...modelWords(state));
+    if (arrived) this.offer.hidden = true;
+    if (arrived && this.sheet.dialog.open) void this.refreshCache();
+  }
+
+  /** What a model is and takes, before anything of it is fetched. Null is the page's own. */
+  private async look(address: URL | null): Promise<void> {
+    this.inspected.abort();
+    const abort = new AbortController();
+    this.inspected = abort;
+    this.offer.hidden = false;
+    this.offer.replaceChildren(h("p", { class: "rest" }, w.inspecting));
+    try {
+      const url = address ?? ownModel();
+      const inspection = await this.parts.engine.inspect(url, { signal: abort.signal });
+      const report = await this.parts.engine.cache.report();
+      if (!abort.signal.aborted) this.offer.replaceChildren(...this.offerWords(inspection, report, address));
+    } catch (error) {
+      if (abort.signal.aborted) return;
+      const problem = h("div", { class: "problem" }, ...problemWords(problemOf(error), "model"));
+      setAttribute(problem, "data-error-code", problemOf(error).code);
+      this.offer.replaceChildren(problem);
+    }
+  }
+
+  private offerWords({ url, bytes, cached, index }: Inspection, report: CacheReport, address: URL | null): HTMLElement[] {
+    const figures = [size(bytes), w.parameters(count(index.parameters)), w.needs(size(index.deviceBytes))];
+    const here = cached >= bytes ? "" : cached > 0 ? w.partlyHere(size(cached)) : "";
+    const left = report.quota === null || report.usage === null ? null : report.quota - report.usage;
+    const room = left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
+    const use = h(
+      "button",
+      { type: "button", class: "plain main", id: "use-model", onclick: () => void this.parts.loader.choose(address === null ? null : url) },
+      cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
+    );
+    const lines = [figures.join(" · "), here, fit(index.deviceBytes), room].filter(line => line !== "");
+    const about = index.ui.about === undefined ? [] : [h("p", {}, index.ui.about)];
+    return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
+  }
+
+  private async openDisk(): Promise<void> {
+    this.offer.hidden = false;
+    if (!canServeDisk()) return this.offer.replaceChildren(h("p", { class: "rest" }, w.diskNeedsWorker));
+    try {
+      const address = await openModelFolder();
+      if (address !== null) await this.look(address);
+    } catch {
+      this.offer.replaceChildren(h("p", { class: "rest" }, w.diskNoIndex));
+    }
+  }
+
+  private async refreshCache(): Promise<void> {
+    try {
+      this.cache.replaceChildren(...this.cacheWords(await this.parts.engine.cache.report()));
+    } catch (error) {
+      this.cache.replaceChildren(h("p", { class: "rest" }, w.cachedUnreadable(error instanceof Error ? error.message : String(error))));
+    }
+  }
+
+  private cacheWords(report: CacheReport): HTMLElement[] {
+    if (report.storage === "memory") return [h("p", {}, w.cachedNothing)];
+    const rows = report.models.map(model => this.cacheRow(model));
+    const list = rows.length === 0 ? h("p", {}, w.cachedNone) : h("ul", { class: "rows" }, ...rows);
+    const free = report.quota !== null && report.usage !== null ? w.room(size(report.usage), size(report.quota)) : "";
+    const loose = report.loose > 0 ? w.loose(size(report.loose)) : "";
+    const rest = [free, loose].filter(words => words !== "").join(" ");
+    return rest === "" ? [list] : [list, h("p", { class: "rest" }, rest)];
+  }
+
+  private cacheRow(model: CachedModel): HTMLElement {
+    const name = modelName(model.url);
+    const remove = iconButton(Trash2, "close", () => void this.remove(model.url, remove));
+    for (const place of ["data-say-label", "data-say-title"]) remove.removeAttribute(place);
+    for (const place of ["aria-label", "title"]) setAttribute(remove, place, w.remove(name));
+    remove.dataset.delete = model.url;
+    const used = new Date(model.used).toLocaleDateString(w.code, { dateStyle: "medium" });
+    return h("li", {}, h("div", {}, h("strong", {}, name), h("p", { class: "rest" }, `${size(model.bytes)} · ${w.used(used)}`)), remove);
+  }
+
+  private async remove(url: string, button: HTMLButtonElement): Promise<void> {
+    button.disabled = true;
+    await this.parts.engine.cache.delete(url).catch(() => {});
+    await this.refreshCache();
+  }
+}
+
+/** WebAssembly has 4 GB of memory; beyond that, and beside what the browser tells of the device, it is a guess, and said as one. */
+function fit(bytes: number): string {
+  const told: unknown = Reflect.get(navigator, "deviceMemory");
+  const memory = typeof told === "number" ? told * 1e9 : 8e9;
+  return bytes < Math.min(memory * 0.6, 3.5e9) ? w.fits : w.tight;
+}
+
+function deviceWords({ device }: State): HTMLElement[] {
+  const wanted = new URL(location.href).searchParams.get("device") ?? "auto";
+  const link = (value: string, words: string) => {
+    const address = new URL(location.href);
+    if (value === "auto") address.searchParams.delete("device");
+    else address.searchParams.set("device", value);
+    return h("a", { href: address.href, "data-device": value, "aria-current": wanted === value ? "true" : undefined }, words);
+  };
+  const words = device === null ? [w.notKnown] : [deviceWhy(device)];
+  const name = device === null ? [] : [h("strong", {}, deviceName(device))];
+  return [...name, h("p", {}, ...words), h("p", { class: "choices" }, link("auto", w.automatic), link("webgpu", "GPU"), link("cpu", "CPU"))];
+}
+
+function modelWords({ model, ui }: State): HTMLElement[] {
+  if (model.phase === "loading") {
+    const { what, figures } = loading(model.totals);
+    return [h("p", {}, what), h("p", { class: "rest figures" }, figures)];
+  }
+  if (model.phase !== "ready") return [h("p", {}, w.notLoaded)];
+  const { info } = model;
+  const { parameters, licence, source } = info.index;
+  const figures = [size(info.bytes), w.parameters(count(parameters))];
+  if (licence !== null) figures.push(licence);
+  const words = [h("strong", {}, modelName(info.url)), h("p", { class: "rest" }, figures.join(" · "))];
+  if (ui?.about !== undefined) words.push(h("p", { lang: "en" }, ui.about));
+  if (source !== null) words.push(h("p", { class: "rest" }, w.from(source)));
+  const card = ui?.licence_url === undefined ? null : safeLink(ui.licence_url, info.url);
+  if (card !== null) words.push(h("p", {}, h("a", { href: card, target: "_blank", rel: "noopener noreferrer" }, w.modelCard)));
+  return words;
+}
+
+/** The address in a model's index is a stranger's: it may lead to a page, and may not run anything. */
+function safeLink(address: string, base: string): string | null {
+  if (!URL.canParse(address, base)) return null;
+  const url = new URL(address, base);
+  return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
+}
