@@ -1,8 +1,8 @@
 // A workgroup a row; of equal values the lowest place wins.
-var<workgroup> values: array<f32, 64>;
-var<workgroup> places: array<u32, 64>;
+var<workgroup> values: array<f32, WORKGROUP>;
+var<workgroup> places: array<u32, WORKGROUP>;
 
-@compute @workgroup_size(64, 1, 1)
+@compute @workgroup_size(WORKGROUP, 1, 1)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

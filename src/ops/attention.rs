@@ -2,7 +2,7 @@
 //!
 //! q is B·S rows, k and v are B·T rows; the heads lie side by side in a row, `head_dim` floats each, from `offset` on, so
 //! that a fused qkv product needs no copies. A `Bias` is added to the scores. → [B·S, heads·head_dim].
-//! One launch, a workgroup a query and head.
+//! One launch: a workgroup a query and head, or, where there are many queries, 16 queries and a head.
 
 use burn_tensor::Tensor;
 
@@ -91,28 +91,62 @@ pub fn attention<'a>(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => crate::ops::cpu::attention::attention(batch, q, k, v, heads, bias),
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::attention(batch, q, k, v, heads, bias),
+        DeviceKind::Webgpu => gpu::attention(batch, q, k, v, heads, bias, gpu::Variant::choose(queries / batch, heads)),
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("attention", format!("no {kind:?} in this build"))),
     }
 }
 
 #[cfg(feature = "webgpu")]
-mod gpu {
+pub(crate) mod gpu {
     use super::*;
+    use crate::device::software_adapter;
     use crate::ops::launch::{Kernel, Type, empty, floats, tensor};
 
-    pub(super) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias) -> Result<Tensor<2>> {
+    /// How the work is shared out.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Variant {
+        /// A workgroup, a query of a head.
+        Query,
+        /// A workgroup, 16 queries of a head that share what is read of keys and values.
+        Tile,
+    }
+
+    /// Queries of a tile.
+    const TILE: usize = 16;
+    /// What two tiles of rows leave of the 16 KiB that WebGPU promises a workgroup.
+    const MAX_TILE_HEAD_DIM: usize = 96;
+
+    impl Variant {
+        pub(crate) const ALL: [Self; 2] = [Self::Query, Self::Tile];
+
+        fn choose(queries: usize, heads: Heads) -> Self {
+            if queries >= TILE / 2 && Self::Tile.fits(heads) && !software_adapter() { Self::Tile } else { Self::Query }
+        }
+
+        pub(crate) fn fits(self, heads: Heads) -> bool {
+            self == Self::Query || heads.head_dim <= MAX_TILE_HEAD_DIM
+        }
+    }
+
+    pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias, variant: Variant) -> Result<Tensor<2>> {
         let (queries, keys) = (q.tensor.dims()[0] / batch, k.tensor.dims()[0] / batch);
         let q_buffer = floats(q.tensor)?;
         // WebGPU refuses one buffer bound twice: a fused product is bound once and read at several offsets.
         let shared = same(k.tensor, v.tensor);
         let fused = shared && same(q.tensor, k.tensor);
         let y = empty(&q_buffer, [queries * batch, heads.count * heads.head_dim], burn_tensor::DType::F32);
-        let mut kernel = Kernel::new(
-            "attention",
-            concat!(include_str!("distance.wgsl"), include_str!("attention.wgsl"), include_str!("softmax_tiles.wgsl")),
-        )
+        let mut kernel = match variant {
+            Variant::Query => Kernel::new(
+                "attention",
+                concat!(include_str!("distance.wgsl"), include_str!("attention.wgsl"), include_str!("softmax_tiles.wgsl")),
+            ),
+            Variant::Tile => Kernel::new(
+                "attention_tiles",
+                concat!(include_str!("distance.wgsl"), include_str!("attention.wgsl"), include_str!("attention_tiles.wgsl")),
+            )
+            .workgroup(256),
+        }
         .constant("HEAD_DIM", heads.head_dim as u32)
         .constant("FUSED", fused.into())
         .constant("SHARED", shared.into())
@@ -127,6 +161,8 @@ mod gpu {
             kernel = if shared { kernel.absent("v") } else { kernel.buffer("v", Type::F32, &floats(v.tensor)?) };
         }
         let bias_rows = bias.dense.map_or(1, |bias| bias.dims()[1]);
+        let tiles = if variant == Variant::Tile { queries.div_ceil(TILE) } else { queries };
+        let groups = batch * tiles * heads.count;
         kernel = match bias.dense {
             Some(bias) => kernel.buffer("bias", Type::F32, &floats(bias)?),
             None => kernel.absent("bias"),
@@ -139,7 +175,7 @@ mod gpu {
         kernel
             .info([queries, keys, heads.count, heads.scale.to_bits() as usize])
             .info([width(q), q.offset, width(k), k.offset, width(v), v.offset, bias_rows, bias.by_distance.map_or(0, |bias| bias.reach)])
-            .launch(batch * queries * heads.count)?;
+            .launch(groups)?;
         Ok(tensor(y))
     }
 

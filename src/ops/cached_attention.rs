@@ -47,6 +47,8 @@ pub fn cached_attention(
 
 #[cfg(feature = "webgpu")]
 mod gpu {
+    use burn_cubecl::tensor::CubeTensor;
+
     use super::*;
     use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
 
@@ -61,17 +63,13 @@ mod gpu {
         let words = ints(&state.buffer)?;
         let count = q.tensor.dims()[0];
         let (positions, width) = (count / state.active_rows(), heads.count * heads.head_dim);
-        // WebGPU refuses one buffer bound twice: a fused product is bound once and read at two offsets.
-        let fused = std::ptr::eq(k.tensor, v.tensor);
-        let kernel = Kernel::new("append", include_str!("append.wgsl"))
-            .constant("FUSED", fused.into())
-            .buffer("k", Type::F32, &floats(k.tensor)?)
-            .buffer("k_cache", Type::F32, &k_cache)
-            .buffer("v_cache", Type::F32, &v_cache)
-            .buffer("state", Type::I32, &words);
-        let kernel = if fused { kernel.absent("v") } else { kernel.buffer("v", Type::F32, &floats(v.tensor)?) };
         let stride = |rows: Rows| rows.tensor.dims()[1];
-        kernel.info([positions, width, state.stride(), stride(k), k.offset, stride(v), v.offset]).launch((count * width).div_ceil(64))?;
+        // One position a row, all of one product: each workgroup takes in the key and value that only it reads. Of a prompt, what
+        // one workgroup takes in others read, so that is a launch of its own.
+        let joins = positions == 1 && std::ptr::eq(q.tensor, k.tensor) && std::ptr::eq(k.tensor, v.tensor);
+        if !joins {
+            append(state, [k, v], [&k_cache, &v_cache], &words, [positions, width])?;
+        }
 
         let q_rows = floats(q.tensor)?;
         let y = empty(&q_rows, [count, width], burn_tensor::DType::F32);
@@ -79,6 +77,7 @@ mod gpu {
             "cached_attention",
             concat!(include_str!("distance.wgsl"), include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")),
         )
+        .constant("JOINS", joins.into())
         .constant("HEAD_DIM", heads.head_dim as u32)
         .constant("DISTANCE", by_distance.is_some().into())
         .buffer("q", Type::F32, &q_rows)
@@ -92,8 +91,39 @@ mod gpu {
         };
         let reach = by_distance.map_or(0, |bias| bias.reach);
         kernel
-            .info([heads.count, width, heads.scale.to_bits() as usize, positions, state.stride(), reach, stride(q), q.offset])
+            .info([
+                heads.count,
+                width,
+                heads.scale.to_bits() as usize,
+                positions,
+                state.stride(),
+                reach,
+                stride(q),
+                q.offset,
+                k.offset,
+                v.offset,
+            ])
             .launch(count * heads.count)?;
         Ok(tensor(y))
+    }
+
+    fn append(
+        state: &StepState,
+        [k, v]: [Rows; 2],
+        [k_cache, v_cache]: [&CubeTensor; 2],
+        words: &CubeTensor,
+        [positions, width]: [usize; 2],
+    ) -> Result<()> {
+        // WebGPU refuses one buffer bound twice: a fused product is bound once and read at two offsets.
+        let fused = std::ptr::eq(k.tensor, v.tensor);
+        let kernel = Kernel::new("append", include_str!("append.wgsl"))
+            .constant("FUSED", fused.into())
+            .buffer("k", Type::F32, &floats(k.tensor)?)
+            .buffer("k_cache", Type::F32, k_cache)
+            .buffer("v_cache", Type::F32, v_cache)
+            .buffer("state", Type::I32, words);
+        let kernel = if fused { kernel.absent("v") } else { kernel.buffer("v", Type::F32, &floats(v.tensor)?) };
+        let ([count, k_stride], v_stride) = (k.tensor.dims(), v.tensor.dims()[1]);
+        kernel.info([positions, width, state.stride(), k_stride, k.offset, v_stride, v.offset]).launch((count * width).div_ceil(64))
     }
 }

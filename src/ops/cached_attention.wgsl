@@ -1,6 +1,6 @@
 // Keys and values in a decoder's cache, reached through its state (ops::state has the layout). info: heads, width, scale,
 // queries of a row, rows of the state for each row of queries, reach of the biases by distance, floats in a row of q and the
-// first of them.
+// first of them; with JOINS the first ones of the newest key and value in the same row.
 struct Query { batch: u32, index: u32, head: u32, keys: u32 }
 
 fn rows() -> u32 { return u32(state[1]); }
@@ -32,4 +32,16 @@ fn masked(asked: Query, j: u32, score: f32) -> f32 {
     var s = score;
     if (DISTANCE == 1u) { s += distance[distance_at(j, position, info[5]) * info[0] + asked.head]; }
     return select(-3.4028234663852886e38, s, attended && j <= position);
+}
+// JOINS: the workgroup's own newest key and value go into its cache, which nobody else reads there.
+fn join(asked: Query, lane: u32) {
+    if (JOINS == 1u) {
+        let row = asked.batch / info[4] * info[6] + asked.head * HEAD_DIM;
+        let to = (asked.batch * capacity() + u32(state[0])) * info[1] + asked.head * HEAD_DIM;
+        for (var d = lane; d < HEAD_DIM; d += WORKGROUP) {
+            k[to + d] = q[row + info[8] + d];
+            v[to + d] = q[row + info[9] + d];
+        }
+    }
+    storageBarrier();
 }

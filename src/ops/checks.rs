@@ -48,7 +48,7 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
         done(format!("layer_norm {rows}x{width}"), check_layer_norm(device, rows, width).await, on_outcome);
         done(format!("rms_norm {rows}x{width}"), check_rms_norm(device, rows, width).await, on_outcome);
     }
-    for (queries, keys, head_dim) in [(1, 1, 3), (5, 5, 8), (3, 70, 65), (2, 131, 130)] {
+    for (queries, keys, head_dim) in [(1, 1, 3), (5, 5, 8), (3, 70, 65), (2, 131, 130), (37, 45, 88)] {
         for fused in [false, true] {
             let name = format!("attention {queries}x{keys} head_dim {head_dim} fused {fused}");
             done(name, check_attention(device, [queries, keys, head_dim], fused).await, on_outcome);
@@ -211,8 +211,16 @@ async fn check_linear_behind_norm(device: &Device, noise: &mut Noise, quant: Qua
         let normed: Vec<f32> = x.chunks_exact(k).flat_map(|row| norm_reference(row, &gamma, beta_of, centred, 1e-5)).collect();
         let expected = linear_reference(&normed, &values, [m, k, n]);
         let norm = Norm { gamma: &gamma_tensor, beta: centred.then_some(&beta_tensor), eps: 1e-5 };
-        let found = read_floats(linear(&on_device, &weight, Fused { norm: Some(norm), ..Fused::default() })?).await?;
+        let fused = Fused { norm: Some(norm), ..Fused::default() };
+        let found = read_floats(linear(&on_device, &weight, fused)?).await?;
         worst = worst.max(compare("linear behind a norm", &found, &expected)?);
+        #[cfg(feature = "webgpu")]
+        if device.kind == crate::device::DeviceKind::Webgpu {
+            for variant in linear::gpu::Variant::ALL {
+                let found = read_floats(linear::gpu::linear(&on_device, &weight, fused, variant)?).await?;
+                worst = worst.max(compare(&format!("linear {variant:?} behind a norm"), &found, &expected)?);
+            }
+        }
     }
     Ok(worst)
 }
@@ -317,14 +325,23 @@ async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fuse
     let bias = floats(device, &bias, [batch, queries, keys]);
     let by_distance = DistanceBias { values: floats(device, &table, [2 * reach + 1, count]), reach };
     let bias = Bias { dense: Some(&bias), by_distance: Some(&by_distance) };
-    let found = if fused {
-        let part = |place: usize| Rows { tensor: &q, offset: place * width };
-        attention(batch, part(0), part(1), part(2), heads, bias)?
-    } else {
-        let (k, v) = (floats(device, &k, [batch * keys, width]), floats(device, &v, [batch * keys, v_width]));
-        attention(batch, Rows::whole(&q), Rows::whole(&k), Rows { tensor: &v, offset: 5 }, heads, bias)?
+    let (k, v) = (floats(device, &k, [batch * keys, width]), floats(device, &v, [batch * keys, v_width]));
+    let parts = match fused {
+        true => Rows::parts(&q),
+        false => [Rows::whole(&q), Rows::whole(&k), Rows { tensor: &v, offset: 5 }],
     };
-    compare("attention", &read_floats(found).await?, &expected)
+    let [q, k, v] = parts;
+    let mut worst = compare("attention", &read_floats(attention(batch, q, k, v, heads, bias)?).await?, &expected)?;
+    #[cfg(feature = "webgpu")]
+    if device.kind == crate::device::DeviceKind::Webgpu {
+        use crate::ops::attention::gpu::{Variant, attention};
+        for variant in Variant::ALL.into_iter().filter(|variant| variant.fits(heads)) {
+            let found = read_floats(attention(batch, q, k, v, heads, bias, variant)?).await?;
+            worst = worst.max(compare(&format!("attention {variant:?}"), &found, &expected)?);
+        }
+    }
+    worst = worst.max(0.0);
+    Ok(worst)
 }
 
 /// Two prompts of `beams` rows each through a prompt and two steps; between steps the beams change places.

@@ -73,7 +73,7 @@ pub(crate) use gpu::{Kernel, Type, empty, floats, ints, tensor};
 #[cfg(feature = "webgpu")]
 mod gpu {
     use std::fmt::Write;
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::template::{KernelSource, SourceKernel, SourceTemplate};
@@ -87,6 +87,11 @@ mod gpu {
 
     /// The largest count of workgroups that WebGPU promises in one dimension.
     const MAX_GROUPS: u32 = 65_535;
+    /// Multiplications that are queued before what is queued is handed to the GPU: some 2 ms of a fast one, 20 ms of a slow one.
+    /// An encoding handed over as a whole would begin late, and hold up whatever else the machine draws.
+    const HANDED_OVER: u64 = 8 << 30;
+
+    static QUEUED: AtomicU64 = AtomicU64::new(0);
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub(crate) enum Type {
@@ -106,11 +111,18 @@ mod gpu {
         info: Vec<u32>,
         workgroup: u32,
         weight_bytes: usize,
+        work: u64,
     }
 
     impl Kernel {
         pub fn new(name: &'static str, source: &'static str) -> Self {
-            Self { name, source, constants: vec![], buffers: vec![], absent: vec![], info: vec![], workgroup: 64, weight_bytes: 0 }
+            Self { name, source, constants: vec![], buffers: vec![], absent: vec![], info: vec![], workgroup: 64, weight_bytes: 0, work: 0 }
+        }
+
+        /// Threads of a workgroup, instead of 64.
+        pub fn workgroup(mut self, threads: u32) -> Self {
+            self.workgroup = threads;
+            self
         }
 
         /// `const NAME: u32` in the WGSL; another value is another pipeline.
@@ -128,6 +140,12 @@ mod gpu {
         pub fn weights(mut self, name: &'static str, words: &CubeTensor, passes: usize) -> Self {
             self.weight_bytes += words.meta.shape().num_elements() * size_of::<u32>() * passes;
             self.buffer(name, Type::U32, words)
+        }
+
+        /// Multiplications, where there are many.
+        pub fn work(mut self, multiplications: u64) -> Self {
+            self.work = multiplications;
+            self
         }
 
         /// A buffer that this variant does without: its name stays valid in the WGSL's dead branches.
@@ -184,6 +202,10 @@ mod gpu {
                 CubeCount::Static(x, y, 1),
                 KernelArguments::new().with_buffers(bindings).with_info(MetadataBindingInfo::custom(words)),
             );
+            if self.work > 0 && QUEUED.fetch_add(self.work, Ordering::Relaxed) + self.work > HANDED_OVER && !client.is_capturing() {
+                QUEUED.store(0, Ordering::Relaxed);
+                client.flush().map_err(|error| Error::kernel(self.name, format!("{error:?}")))?;
+            }
             Ok(())
         }
     }

@@ -2,9 +2,9 @@
 //! arithmetic: dequantized weights times f32 activations). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
 //! One launch a chunk of W.
 //!
-//! On the GPU a thread makes 4 x 4 outputs where there are many rows; with few rows (a decode step) a workgroup shares the
-//! columns of one output. Up to 8 rows (beams) read each weight once. Software adapters take threads always: a barrier costs
-//! them microseconds.
+//! On the GPU there are three ways: with few rows (a decode step, its beams) a workgroup shares the columns of some outputs and
+//! reads each weight once, a norm before it riding along; with many rows (an encoding, a prompt) it makes a tile from slices in
+//! its memory; software adapters take a thread for 4 x 4 outputs, since a barrier costs them microseconds.
 
 use burn_tensor::Tensor;
 
@@ -42,11 +42,12 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>>
             format!("x {:?}, weight {:?}, bias {:?}", x.dims(), [weight.rows, weight.columns], fused.bias.map(|bias| bias.dims())),
         ));
     }
-    let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
-    let x = normed.as_ref().unwrap_or(x);
     match device_kind(x) {
         #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, fused),
+        DeviceKind::Cpu => {
+            let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
+            crate::ops::cpu::linear::linear(normed.as_ref().unwrap_or(x), weight, fused)
+        }
         #[cfg(feature = "webgpu")]
         DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows)),
         #[allow(unreachable_patterns)]
@@ -65,74 +66,118 @@ pub(crate) mod gpu {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Variant {
         /// A thread, `rows` rows x 4 outputs.
-        Tile { rows: usize },
-        /// A workgroup, `rows` rows x 1 output.
-        Workgroup { rows: usize },
+        Threads { rows: usize },
+        /// A workgroup, `rows` rows x some outputs.
+        Few { rows: usize },
+        /// A workgroup, 64 rows x 64 outputs.
+        Tiles,
     }
 
+    /// Rows and outputs of a workgroup's tile.
+    const TILE: usize = 64;
+
     impl Variant {
-        pub(crate) const ALL: [Self; 6] = [
-            Self::Tile { rows: 1 },
-            Self::Tile { rows: 4 },
-            Self::Tile { rows: 8 },
-            Self::Workgroup { rows: 1 },
-            Self::Workgroup { rows: 4 },
-            Self::Workgroup { rows: 8 },
+        pub(crate) const ALL: [Self; 7] = [
+            Self::Threads { rows: 1 },
+            Self::Threads { rows: 4 },
+            Self::Threads { rows: 8 },
+            Self::Few { rows: 1 },
+            Self::Few { rows: 4 },
+            Self::Few { rows: 8 },
+            Self::Tiles,
         ];
 
         pub(crate) fn choose(rows: usize) -> Self {
-            let tile = match rows {
+            let at_once = match rows {
                 1 => 1,
                 // Beams, several to a prompt: in a multiple of 8 they read weights least.
                 5..=64 => 8,
                 _ => 4,
             };
             match rows {
-                1..=8 if !software_adapter() => Self::Workgroup { rows: tile },
-                _ => Self::Tile { rows: tile },
+                _ if software_adapter() => Self::Threads { rows: at_once },
+                // A tile of a few rows would be mostly empty.
+                1..=16 => Self::Few { rows: at_once },
+                _ => Self::Tiles,
             }
+        }
+
+        fn rows(self) -> usize {
+            match self {
+                Self::Threads { rows } | Self::Few { rows } => rows,
+                Self::Tiles => TILE,
+            }
+        }
+
+        /// Outputs of a workgroup of `Few`: several share what is read of x, and the norm's statistics above all.
+        fn outputs(self, norm: bool) -> usize {
+            match self {
+                Self::Few { rows: 1 } if norm => 8,
+                Self::Few { rows: 8 } => 2,
+                Self::Few { .. } | Self::Threads { .. } => 4,
+                Self::Tiles => TILE,
+            }
+        }
+
+        fn groups(self, m: usize, outputs: usize, norm: bool) -> usize {
+            let tiles = m.div_ceil(self.rows()) * outputs.div_ceil(self.outputs(norm));
+            if let Self::Threads { .. } = self { tiles.div_ceil(64) } else { tiles }
         }
     }
 
     pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused, variant: Variant) -> Result<Tensor<2>> {
         let m = x.dims()[0];
-        let x = floats(x)?;
+        // Only where few rows are shared out does a norm ride along.
+        let (norm, before) = match (fused.norm, variant) {
+            (Some(norm), Variant::Few { .. }) => (Some(norm), None),
+            (norm, _) => (None, norm.map(|norm| norm.of(x)).transpose()?),
+        };
+        let x = floats(before.as_ref().unwrap_or(x))?;
         let bias = fused.bias.map(floats).transpose()?;
         let other = fused.residual.or(fused.gate).map(floats).transpose()?;
         let y = empty(&x, [m, weight.rows], burn_tensor::DType::F32);
-        let (kind, rows) = match variant {
-            Variant::Tile { rows } => (0, rows),
-            Variant::Workgroup { rows } => (1, rows),
-        };
         for chunk in &weight.chunks {
             let outputs = chunk.rows.len();
-            let groups = match variant {
-                Variant::Tile { .. } => (m.div_ceil(rows) * outputs.div_ceil(4)).div_ceil(64),
-                Variant::Workgroup { .. } => m.div_ceil(rows) * outputs,
+            let mut kernel = match variant {
+                Variant::Threads { .. } => Kernel::new("linear_threads", source!("linear_threads.wgsl")),
+                Variant::Few { .. } => Kernel::new("linear_few", source!("linear_few.wgsl")),
+                Variant::Tiles => Kernel::new("linear_tiles", source!("linear_tiles.wgsl")).workgroup(256),
             };
-            let mut kernel = Kernel::new("linear", concat!(include_str!("activation.wgsl"), include_str!("linear.wgsl")))
-                .constant("VARIANT", kind)
-                .constant("ROWS", rows as u32)
+            kernel = kernel
+                .constant("ROWS", variant.rows() as u32)
+                .constant("OUTPUTS", variant.outputs(norm.is_some()) as u32)
                 .constant("QUANT", weight.quant as u32)
                 .constant("ACTIVATION", fused.activation as u32)
                 .constant("BIAS", bias.is_some().into())
                 .constant("RESIDUAL", fused.residual.is_some().into())
                 .constant("GATE", fused.gate.is_some().into())
+                .constant("NORM", norm.map_or(0, |norm| if norm.beta.is_some() { 1 } else { 2 }))
                 .buffer("x", Type::F32, &x)
-                .weights("words", &ints(&chunk.words)?, m.div_ceil(rows))
-                .buffer("y", Type::F32, &y);
-            kernel = match &bias {
-                Some(bias) => kernel.buffer("bias", Type::F32, bias),
-                None => kernel.absent("bias"),
-            };
-            kernel = match &other {
-                Some(other) => kernel.buffer("other", Type::F32, other),
-                None => kernel.absent("other"),
-            };
+                .weights("words", &ints(&chunk.words)?, m.div_ceil(variant.rows()))
+                .buffer("y", Type::F32, &y)
+                .work([m, outputs, weight.columns].iter().map(|size| *size as u64).product());
+            let beta = norm.and_then(|norm| norm.beta).map(floats).transpose()?;
+            let gamma = norm.map(|norm| floats(norm.gamma)).transpose()?;
+            for (name, tensor) in [("bias", &bias), ("other", &other), ("gamma", &gamma), ("beta", &beta)] {
+                kernel = match tensor {
+                    Some(tensor) => kernel.buffer(name, Type::F32, tensor),
+                    None => kernel.absent(name),
+                };
+            }
+            let eps = norm.map_or(0.0, |norm| norm.eps as f32);
             kernel
                 .info([m, weight.columns, weight.rows, chunk.rows.start, outputs, words_per_row(weight.quant, weight.columns)])
-                .launch(groups)?;
+                .info([eps.to_bits() as usize])
+                .launch(variant.groups(m, outputs, norm.is_some()))?;
         }
         Ok(tensor(y))
     }
+
+    /// The WGSL of one way, with what all of them need.
+    macro_rules! source {
+        ($own:literal) => {
+            concat!(include_str!("activation.wgsl"), include_str!("linear.wgsl"), include_str!($own))
+        };
+    }
+    use source;
 }

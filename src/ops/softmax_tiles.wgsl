@@ -28,6 +28,7 @@ fn main(
     let index = workgroup_index(group, groups);
     let inside = index < workgroup_count();
     let asked = query(min(index, workgroup_count() - 1u));
+    join(asked, lane);
     let from_q = query_at(asked);
     for (var d = lane; d < HEAD_DIM; d += 64u) { query_row[d] = q[from_q + d] * score_scale(); }
     workgroupBarrier();

@@ -200,6 +200,7 @@ pub fn argmax(logits: &Tensor<2>) -> Result<Tensor<1, Int>> {
             let logits = floats(logits)?;
             let best = empty(&logits, [rows], burn_tensor::DType::I32);
             Kernel::new("argmax", include_str!("argmax.wgsl"))
+                .workgroup(256)
                 .buffer("logits", Type::F32, &logits)
                 .buffer("best", Type::I32, &best)
                 .info([width])
