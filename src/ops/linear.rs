@@ -1,5 +1,5 @@
 //! y = activation(norm(x)·Wᵀ + b)·gate + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact`
-//! arithmetic: dequantized weights times f32 activations). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
+//! arithmetic: dequantized weights times f32 activations; on the CPU a `Matrix` may ask for integers instead). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
 //! One launch a chunk of W.
 //!
 //! On the GPU a thread makes 4 x 4 outputs where there are many rows; with few rows (a decode step) a workgroup shares the
@@ -42,13 +42,14 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>>
             format!("x {:?}, weight {:?}, bias {:?}", x.dims(), [weight.rows, weight.columns], fused.bias.map(|bias| bias.dims())),
         ));
     }
-    let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
-    let x = normed.as_ref().unwrap_or(x);
     match device_kind(x) {
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, fused),
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows)),
+        DeviceKind::Webgpu => {
+            let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
+            gpu::linear(normed.as_ref().unwrap_or(x), weight, fused, gpu::Variant::choose(rows))
+        }
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("linear", format!("no {kind:?} in this build"))),
     }
