@@ -2,10 +2,10 @@
 //! 32, the largest of its values over 127; products of a block are sums of integers, exact; blocks are summed in f32, in order,
 //! so that an output does not depend on how many rows it is computed with.
 
-use crate::ops::cpu::gemm::Sums;
+use crate::ops::cpu::gemm::{Sums, write};
 use crate::ops::cpu::math::Halves;
 use crate::ops::cpu::simd::{F32x4, I16x8, I32x4};
-use crate::weights::panels::{Q4_BLOCK, Q8_BLOCK, SCALES};
+use crate::weights::panels::{OUTPUTS, Q4_BLOCK, Q8_BLOCK, SCALES};
 use crate::weights::quant::BLOCK;
 
 /// Rows of a full tile: 4 x 8 sums of integers, in eight registers, leave room for the weights.
@@ -70,15 +70,26 @@ pub(crate) fn quantize(x: &[f32], k: usize, blocks: &mut [Block]) {
 
 /// A block of a panel, 8 outputs times 32 inputs, as words: first the 8 scales, as f16.
 pub(crate) trait Weights {
+    /// How much integers are stored above their value.
+    const ABOVE: i32;
+
     fn words(&self) -> &[u32];
 
-    /// The sums of integers of 8 outputs, for each row of x.
-    fn products<const ROWS: usize>(&self, x: &[Block; ROWS]) -> [[I32x4; 2]; ROWS];
+    /// Each pair of inputs with its integers: two of 4 outputs.
+    fn each_pair(&self, meet: impl FnMut(usize, [I16x8; 2]));
 
     #[inline(always)]
     fn scales(&self, halves: &Halves) -> Sums {
         let scales: &[[i16; 4]] = bytemuck::cast_slice(&self.words()[..SCALES]);
         [halves.widen(&scales[0]), halves.widen(&scales[1])]
+    }
+
+    /// The sums of integers of 8 outputs, for each row of x.
+    #[inline(always)]
+    fn products<const ROWS: usize>(&self, x: &[Block; ROWS]) -> [[I32x4; 2]; ROWS] {
+        let mut sums = std::array::from_fn(|row| [I32x4::splat(-Self::ABOVE * x[row].sum); 2]);
+        self.each_pair(|pair, weights| meet(&mut sums, x, pair, weights));
+        sums
     }
 }
 
@@ -86,44 +97,59 @@ pub(crate) type Q8 = [u32; Q8_BLOCK];
 pub(crate) type Q4 = [u32; Q4_BLOCK];
 
 impl Weights for Q8 {
+    const ABOVE: i32 = 0;
+
     #[inline(always)]
     fn words(&self) -> &[u32] {
         self
     }
 
     #[inline(always)]
-    fn products<const ROWS: usize>(&self, x: &[Block; ROWS]) -> [[I32x4; 2]; ROWS] {
-        // Each pair of inputs: two of 4 outputs.
-        let weights: &[[[i8; 8]; 2]] = bytemuck::cast_slice(&self[SCALES..]);
-        let mut sums = [[I32x4::splat(0); 2]; ROWS];
-        for (place, [low, high]) in weights.iter().enumerate() {
-            meet(&mut sums, x, place, [I16x8::widen(low), I16x8::widen(high)]);
+    fn each_pair(&self, mut meet: impl FnMut(usize, [I16x8; 2])) {
+        let pairs: &[[[i8; 8]; 2]] = bytemuck::cast_slice(&self[SCALES..]);
+        for (pair, [low, high]) in pairs.iter().enumerate() {
+            meet(pair, [I16x8::widen(low), I16x8::widen(high)]);
         }
-        sums
     }
 }
 
 impl Weights for Q4 {
+    const ABOVE: i32 = 8;
+
     #[inline(always)]
     fn words(&self) -> &[u32] {
         self
     }
 
     #[inline(always)]
-    fn products<const ROWS: usize>(&self, x: &[Block; ROWS]) -> [[I32x4; 2]; ROWS] {
-        // Each eight inputs: two of 4 outputs.
-        let weights: &[[[i16; 8]; 2]] = bytemuck::cast_slice(&self[SCALES..]);
-        // Nibbles are 8 above their value.
-        let mut sums = std::array::from_fn(|row| [I32x4::splat(-8 * x[row].sum); 2]);
+    fn each_pair(&self, mut meet: impl FnMut(usize, [I16x8; 2])) {
+        let eights: &[[[i16; 8]; 2]] = bytemuck::cast_slice(&self[SCALES..]);
         let nibble = I16x8::splat(15);
-        for (eight, [low, high]) in weights.iter().enumerate() {
+        for (eight, [low, high]) in eights.iter().enumerate() {
             let (low, high) = (I16x8::load(low), I16x8::load(high));
-            meet(&mut sums, x, 4 * eight, [low & nibble, high & nibble]);
-            meet(&mut sums, x, 4 * eight + 1, [low.shift_right::<4>() & nibble, high.shift_right::<4>() & nibble]);
-            meet(&mut sums, x, 4 * eight + 2, [low.shift_right::<8>() & nibble, high.shift_right::<8>() & nibble]);
-            meet(&mut sums, x, 4 * eight + 3, [low.shift_right::<12>(), high.shift_right::<12>()]);
+            meet(4 * eight, [low & nibble, high & nibble]);
+            meet(4 * eight + 1, [low.shift_right::<4>() & nibble, high.shift_right::<4>() & nibble]);
+            meet(4 * eight + 2, [low.shift_right::<8>() & nibble, high.shift_right::<8>() & nibble]);
+            meet(4 * eight + 3, [low.shift_right::<12>(), high.shift_right::<12>()]);
         }
-        sums
+    }
+}
+
+/// Blocks → f32 weights [inputs][8], for `Exact` arithmetic; of the last block as many inputs as there is room for.
+#[inline(never)]
+pub(crate) fn unpack<W: Weights>(panel: &[W], out: &mut [[f32; OUTPUTS]]) {
+    let halves = Halves::new();
+    // The first of a pair alone, and the second.
+    let only = [I16x8::splat_pair(1), I16x8::splat_pair(1 << 16)];
+    let above = I32x4::splat(W::ABOVE);
+    for (weights, out) in panel.iter().zip(out.chunks_mut(BLOCK)) {
+        let scales = weights.scales(&halves);
+        weights.each_pair(|pair, integers| {
+            for (out, only) in out.iter_mut().skip(2 * pair).zip(only) {
+                let values = [0, 1].map(|half| (integers[half].dot(only) - above).to_floats() * scales[half]);
+                write(values, out);
+            }
+        });
     }
 }
 

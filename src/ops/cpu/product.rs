@@ -145,7 +145,12 @@ impl Words<'_> {
         }
         let scratch = room(scratch, COUNT * columns.len(), [0.0; OUTPUTS]);
         for (place, out) in scratch.chunks_exact_mut(columns.len()).enumerate() {
-            unpack_columns(self.quant, panel(place), columns.start, out);
+            let block = columns.start / BLOCK;
+            match self.quant {
+                Quant::Q8 => int8::unpack::<int8::Q8>(&panel(place).as_chunks().0[block..], out),
+                Quant::Q4 => int8::unpack::<int8::Q4>(&panel(place).as_chunks().0[block..], out),
+                _ => unpack_columns(self.quant, panel(place), columns.start, out),
+            }
         }
         let scratch = &*scratch;
         std::array::from_fn(|place| &scratch[place * columns.len()..(place + 1) * columns.len()])
