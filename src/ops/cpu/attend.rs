@@ -47,9 +47,12 @@ pub(crate) fn attend<Q, K, V>(
     V: Fn(usize) -> usize,
 {
     let width = heads.count * heads.head_dim;
-    let count = out.len() / width.max(1);
+    let count = out.len().checked_div(width).unwrap_or(0);
+    if count == 0 || memory.count == 0 {
+        return;
+    }
     if count < MANY {
-        for (query, out) in out.chunks_exact_mut(width.max(1)).enumerate() {
+        for (query, out) in out.chunks_exact_mut(width).enumerate() {
             let at = (queries.at)(query);
             stream(&queries.values[at..at + width], memory, heads, |scores, head| adjust(scores, query, head), scratch, out);
         }

@@ -54,7 +54,7 @@ pub(crate) fn input<'a>(
     if integers {
         return Input::Integers(quantized(x, k, blocks));
     }
-    if m == 1 {
+    if m == 1 || k == 0 {
         return Input::Floats(x);
     }
     let packed = room(packed, m * k, 0.0);
@@ -249,5 +249,59 @@ impl Strip<'_> {
             }
             write(values, &mut y[row]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::panels::from_rows;
+    use crate::weights::quant::words_per_row;
+
+    fn values(count: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + 13) % 1009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    /// Rows of words whose scales and floats are finite.
+    fn matrix(quant: Quant, n: usize, k: usize) -> Vec<u32> {
+        let count = n * words_per_row(quant, k);
+        let rows = match quant {
+            Quant::F32 => bytemuck::cast_vec(values(count)),
+            _ => (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9) & 0x3bff_3bff).collect(),
+        };
+        from_rows(quant, k, &rows)
+    }
+
+    fn of(x: &[f32], [m, k, n]: [usize; 3], quant: Quant, words: &[u32], integers: bool) -> Vec<f32> {
+        let outputs = Outputs { n, bias: None, activation: Activation::Gelu, other: None, gates: false };
+        let (mut packed, mut blocks, mut y) = (vec![], vec![], vec![f32::NAN; m * n]);
+        let input = input(x, [m, k], integers, &mut packed, &mut blocks);
+        product(&input, [m, k], (quant, words), 0..n, &outputs, &mut vec![], &mut y);
+        y
+    }
+
+    #[test]
+    fn a_row_is_the_same_to_the_bit_alone_and_among_others() {
+        for quant in Quant::ALL {
+            for integers in [false, true] {
+                if integers && !matches!(quant, Quant::Q8 | Quant::Q4) {
+                    continue;
+                }
+                for [m, k, n] in [[2, 33, 5], [5, 64, 40], [7, 1100, 35]] {
+                    let (x, words) = (values(m * k), matrix(quant, n, k));
+                    let together = of(&x, [m, k, n], quant, &words, integers);
+                    assert!(together.iter().all(|y| y.is_finite()));
+                    for (x, together) in x.chunks_exact(k).zip(together.chunks_exact(n)) {
+                        assert_eq!(of(x, [1, k, n], quant, &words, integers), together, "{quant} {m}x{k}x{n}, integers: {integers}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_made_of_nothing() {
+        assert_eq!(of(&[], [3, 0, 2], Quant::F32, &[], false).len(), 6);
+        assert!(of(&[], [0, 4, 2], Quant::Q8, &matrix(Quant::Q8, 2, 4), true).is_empty());
     }
 }
