@@ -13,6 +13,7 @@ export const MODEL: ModelInfo = {
   kept: true,
   storageError: null,
   device: "cpu",
+  arithmetic: "int8",
   class: "Blip2ForConditionalGeneration",
   shared: [],
   can: ["caption", "ask", "chat", "attention"],

@@ -61,6 +61,7 @@ export {
 export { Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, type ConfigOptions } from "./hf_config.js";
 export type { ImageInput } from "./image.js";
 export type {
+  Arithmetic,
   Attention,
   CachedModel,
   CacheReport,

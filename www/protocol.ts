@@ -89,7 +89,10 @@ export interface LoadParams {
   readonly request?: RequestOptions;
   /** HF's name of the class to make of the folder, where that is not the folder's own. */
   readonly as?: string;
+  readonly arithmetic?: Arithmetic;
 }
+/** How q8 and q4 weights meet activations on the CPU. A GPU knows only `exact`. */
+export type Arithmetic = "exact" | "int8";
 export interface RequestOptions {
   readonly headers?: Record<string, string>;
   readonly credentials?: "omit" | "same-origin" | "include";
@@ -244,6 +247,8 @@ export interface ModelInfo {
   readonly kept: boolean;
   readonly storageError: ErrorFacts | null;
   readonly device: DeviceKind;
+  /** What its weights are computed with. */
+  readonly arithmetic: Arithmetic;
   readonly index: IndexFacts;
 }
 

@@ -7,6 +7,7 @@ use wasm_bindgen::prelude::*;
 use super::error::error_to_js;
 use super::{device, promise};
 use crate::bench::{limits, product};
+use crate::device::Arithmetic;
 use crate::error::Error;
 use crate::weights::index::sha256;
 use crate::weights::quant::Quant;
@@ -60,7 +61,9 @@ impl BenchProduct {
     pub fn create(quant: String, rows: usize, out: usize, columns: usize) -> Promise {
         promise(async move {
             let quant: Quant = quant.parse().map_err(|reason: String| Error::input("quant", reason))?;
-            let inner = product::Product::new(&device().await?, quant, [rows, out, columns])?;
+            // As models are loaded by themselves.
+            let device = device().await?.with_arithmetic(Arithmetic::Int8Activations);
+            let inner = product::Product::new(&device, quant, [rows, out, columns])?;
             Ok(Self { inner: std::rc::Rc::new(inner) }.into())
         })
     }

@@ -112,9 +112,10 @@ impl Runtime {
     ) -> Promise {
         let (shared, flag) = (self.shared.clone(), flag.listen());
         promise(async move {
-            let (address, (options, class)) = (Address::parse(&url)?, options::load(&options)?);
+            let (address, (options, class, arithmetic)) = (Address::parse(&url)?, options::load(&options)?);
+            let device = shared.device.clone().with_arithmetic(arithmetic);
             let mut progress = |event| call(on_progress.as_ref(), || to_js(&event));
-            flag.guard(Model::load(shared, address, class, &options, &mut progress)).await.map(JsValue::from)
+            flag.guard(Model::load(shared, device, address, class, &options, &mut progress)).await.map(JsValue::from)
         })
     }
 
@@ -128,7 +129,7 @@ impl Runtime {
     ) -> Promise {
         let (shared, flag) = (self.shared.clone(), flag.listen());
         promise(async move {
-            let (address, (options, _)) = (Address::parse(&url)?, options::load(&options)?);
+            let (address, (options, ..)) = (Address::parse(&url)?, options::load(&options)?);
             let source = Source { address: &address, network: &Browser, cache: &shared.cache };
             let found = flag.guard(inspect(&source, &options)).await?;
             let (url, index) = (address.as_str(), model::index_facts(&found.index));
@@ -155,7 +156,7 @@ impl Runtime {
             let bytes = match (url, json) {
                 (None, Some(json)) => json.into_bytes(),
                 (Some(url), None) => {
-                    let (address, (options, _)) = (Address::parse(&url)?, options::load(&options)?);
+                    let (address, (options, ..)) = (Address::parse(&url)?, options::load(&options)?);
                     let source = Source { address: &address, network: &Browser, cache: &shared.cache };
                     let (_, files) = flag.guard(load_files(&source, &options, &mut |_| {})).await?;
                     config_json(&files)?.to_vec()

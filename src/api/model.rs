@@ -19,6 +19,7 @@ use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
 use crate::delivery::progress::Progress;
 use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_files, load_model};
+use crate::device::{Arithmetic, Device};
 use crate::error::{Error, Result};
 use crate::generation::Generated;
 use crate::models::{self, Blip2VisionModel, Class};
@@ -33,6 +34,7 @@ const UPLOAD_LIMIT: usize = 64 << 20;
 
 struct Inner {
     shared: Rc<Shared>,
+    arithmetic: Arithmetic,
     class: &'static str,
     model: AnyModel,
     /// The vision tower is another model's.
@@ -63,6 +65,7 @@ pub struct Model {
 impl Model {
     pub(super) async fn load(
         shared: Rc<Shared>,
+        device: Device,
         address: Address,
         class: As,
         options: &LoadOptions,
@@ -73,19 +76,30 @@ impl Model {
             As::Class(class) => Some(class),
             As::Saved => None,
         };
-        let mut uploads = Uploads { shared: &shared, class, files: BTreeMap::new(), begun: None, in_flight: 0 };
+        let mut uploads = Uploads { shared: &shared, device: &device, class, files: BTreeMap::new(), begun: None, in_flight: 0 };
         let source = Source { address: &address, network: &Browser, cache: &shared.cache };
         let loaded = load_model(&source, options, progress, &mut uploads).await?;
         let Uploads { files, begun, .. } = uploads;
         let Begun { class, weights, tower, tower_name } =
             begun.ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
         let shares_tower = tower.is_some();
-        let model = AnyModel::load(&shared.device, class, &files, &weights, tower)?;
+        let model = AnyModel::load(&device, class, &files, &weights, tower)?;
         if let (Some(name), Some(tower)) = (tower_name, model.vision_model()) {
             shared.towers.remember(name, &tower);
         }
         let (class, url) = (class.name(), address.as_str().into());
-        Ok(Self { inner: Rc::new(Inner { shared, class, model, shares_tower, url, loaded, images: RefCell::default() }) })
+        Ok(Self {
+            inner: Rc::new(Inner {
+                shared,
+                arithmetic: device.arithmetic,
+                class,
+                model,
+                shares_tower,
+                url,
+                loaded,
+                images: RefCell::default(),
+            }),
+        })
     }
 }
 
@@ -98,13 +112,15 @@ impl Model {
         let bytes = files.values().map(|bytes| bytes.len() as u64).sum();
         let loaded = Loaded { index, bytes, cached: 0, storage_error: None };
         let (class, url, images) = (options::PROCESSOR, address.as_str().into(), RefCell::default());
-        Ok(Self { inner: Rc::new(Inner { shared, class, model, shares_tower: false, url, loaded, images }) })
+        let arithmetic = shared.device.arithmetic;
+        Ok(Self { inner: Rc::new(Inner { shared, arithmetic, class, model, shares_tower: false, url, loaded, images }) })
     }
 }
 
 /// Takes each shard to the device as it comes.
 struct Uploads<'a> {
     shared: &'a Shared,
+    device: &'a Device,
     /// What it is to be loaded as, if not as it was saved.
     class: Option<Class>,
     files: BTreeMap<String, Vec<u8>>,
@@ -126,9 +142,9 @@ impl Receiver for Uploads<'_> {
         fit::check(&self.shared.device, index)?;
         let config = models::config_json(&files)?;
         let class = self.class.map_or_else(|| Class::of(config), Ok)?;
-        let weights = Weights::new(&self.shared.device, models::plan_class(class, config)?);
+        let weights = Weights::new(self.device, models::plan_class(class, config)?);
         let shares = matches!(class, Class::Blip2ForConditionalGeneration | Class::Blip2Model | Class::Blip2ForImageTextRetrieval);
-        let tower_name = shares.then(|| tower_name(config, index)).transpose()?;
+        let tower_name = shares.then(|| tower_name(config, index, self.device.arithmetic)).transpose()?;
         let tower = tower_name.as_ref().and_then(|name| self.shared.towers.find(name));
         self.begun = Some(Begun { class, weights, tower, tower_name });
         self.files = files;
@@ -155,7 +171,7 @@ impl Receiver for Uploads<'_> {
 impl Model {
     #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> JsValue {
-        let Inner { shared, class, model, shares_tower, url, loaded, .. } = &*self.inner;
+        let Inner { shared, arithmetic, class, model, shares_tower, url, loaded, .. } = &*self.inner;
         let from_another: &[Stage] = if *shares_tower { &[Stage::Vision] } else { &[] };
         let storage_error = loaded.storage_error.as_ref().map(error_to_json);
         to_js(&json!({
@@ -165,6 +181,7 @@ impl Model {
             "kept": storage_error.is_none(),
             "storageError": storage_error,
             "device": shared.device.kind,
+            "arithmetic": arithmetic,
             "index": index_facts(&loaded.index),
             "shared": from_another,
             "class": class,

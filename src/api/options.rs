@@ -9,6 +9,7 @@ use wasm_bindgen::JsValue;
 
 use crate::delivery::LoadOptions;
 use crate::delivery::fetch::Access;
+use crate::device::Arithmetic;
 use crate::error::{Error, Result};
 use crate::generation::GenerationConfig;
 use crate::models::Class;
@@ -42,6 +43,7 @@ struct Load {
     /// Another class than the one that was saved.
     #[serde(rename = "as")]
     class: Option<String>,
+    arithmetic: Option<Arithmetic>,
 }
 
 /// What a folder is loaded as.
@@ -56,15 +58,15 @@ pub(super) enum As {
 
 pub(super) const PROCESSOR: &str = "Blip2Processor";
 
-/// Errors: option-unsupported, input-invalid, model-unsupported.
-pub(super) fn load(options: &JsValue) -> Result<(LoadOptions, As)> {
-    let Load { integrity, request, class } = read("options", options)?;
+/// Where nothing is said, a CPU takes the arithmetic that it is fast with. Errors: option-unsupported, input-invalid, model-unsupported.
+pub(super) fn load(options: &JsValue) -> Result<(LoadOptions, As, Arithmetic)> {
+    let Load { integrity, request, class, arithmetic } = read("options", options)?;
     let class = match class.as_deref() {
         None => As::Saved,
         Some(PROCESSOR) => As::Processor,
         Some(name) => As::Class(Class::from_name(name)?),
     };
-    Ok((LoadOptions { integrity, request }, class))
+    Ok((LoadOptions { integrity, request }, class, arithmetic.unwrap_or(Arithmetic::Int8Activations)))
 }
 
 /// How images are ranked.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
+use crate::device::Arithmetic;
 use crate::error::Result;
 use crate::models::{Blip2Config, Blip2VisionModel};
 use crate::weights::index::{Index, Stage};
@@ -24,10 +25,10 @@ impl Towers {
     }
 }
 
-/// The same for two models if their towers are: the config, and the shards, which are named by their content.
+/// The same for two models if their towers are: the config, the shards, which are named by their content, and the arithmetic.
 /// Errors: config-invalid.
-pub(super) fn tower_name(config_json: &[u8], index: &Index) -> Result<String> {
+pub(super) fn tower_name(config_json: &[u8], index: &Index, arithmetic: Arithmetic) -> Result<String> {
     let config = Blip2Config::from_json(config_json)?.vision_config;
     let shards = index.files.values().filter(|file| file.stage == Some(Stage::Vision)).map(|file| file.sha256.as_str());
-    Ok(format!("{config:?} {}", shards.collect::<Vec<_>>().join(" ")))
+    Ok(format!("{arithmetic:?} {config:?} {}", shards.collect::<Vec<_>>().join(" ")))
 }

@@ -3,14 +3,14 @@
 
 use burn_tensor::{Int, Tensor, TensorData};
 
-use crate::device::Device;
+use crate::device::{Arithmetic, Device};
 use crate::error::{Error, Result};
 use crate::ops::embedding::Lookup;
 use crate::ops::{Activation, Bias, DistanceBias, Fused, Heads, Norm, Rows, StepState};
 use crate::ops::{advance, argmax, attention, cached_attention, embedding, layer_norm, linear, reorder, rms_norm};
 use crate::ops::{read_floats, read_ints};
-use crate::weights::quant::{Quant, unpack_row, words_per_row};
-use crate::weights::{Chunk, Matrix};
+use crate::weights::quant::{BLOCK, Quant, unpack_row, words_per_row};
+use crate::weights::{Chunk, Layout, Matrix, Role};
 
 /// What one check found.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -35,11 +35,17 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
         on_outcome(&outcome);
         outcomes.push(outcome);
     };
+    // On the CPU a matrix is cut into slices of 512 inputs; on the GPU the long ones are as good as others.
     for quant in [Quant::F32, Quant::F16, Quant::Q8, Quant::Q4] {
-        for dims in [(1, 32, 4), (1, 95, 65), (3, 40, 7), (6, 160, 129), (11, 33, 5), (33, 31, 18)] {
+        for dims in [(1, 32, 4), (1, 95, 65), (3, 40, 7), (6, 160, 129), (11, 33, 5), (33, 31, 18), (5, 1100, 9)] {
             done(format!("linear {quant} {dims:?}"), check_linear(device, quant, dims).await, on_outcome);
         }
         done(format!("embedding {quant}"), check_embedding(device, quant).await, on_outcome);
+    }
+    for quant in [Quant::Q8, Quant::Q4] {
+        for dims in [(1, 32, 8), (1, 95, 65), (3, 40, 7), (6, 160, 129), (11, 33, 5), (9, 600, 20)] {
+            done(format!("linear {quant} of integers {dims:?}"), check_integers(device, quant, dims).await, on_outcome);
+        }
     }
     for activation in ACTIVATIONS {
         done(format!("linear {activation:?}"), check_activation(device, activation).await, on_outcome);
@@ -129,8 +135,9 @@ fn compare(kernel: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
     Ok(worst)
 }
 
-/// A random matrix in two chunks, and the f32 weights that its words stand for.
-fn matrix(device: &Device, noise: &mut Noise, quant: Quant, rows: usize, columns: usize) -> (Matrix, Vec<f32>) {
+/// A random matrix in two chunks, as the device holds it in that role, and the f32 weights that its words stand for.
+fn matrix(device: &Device, noise: &mut Noise, quant: Quant, role: Role, [rows, columns]: [usize; 2]) -> (Matrix, Vec<f32>) {
+    let layout = Layout::of(device, role);
     let row_words = words_per_row(quant, columns);
     let mut words = noise.words(rows * row_words);
     let scale = |noise: &mut Noise| u32::from(half::f16::from_f32(noise.next() * 0.02).to_bits());
@@ -158,11 +165,11 @@ fn matrix(device: &Device, noise: &mut Noise, quant: Quant, rows: usize, columns
     }
     let cut = rows.div_ceil(2);
     let chunk = |range: std::ops::Range<usize>| {
-        let words: Vec<i32> = words[range.start * row_words..range.end * row_words].iter().map(|word| *word as i32).collect();
-        Chunk { rows: range, words: ints(device, &words) }
+        let words = layout.lay(quant, columns, words[range.start * row_words..range.end * row_words].to_vec());
+        Chunk { rows: range, words: ints(device, bytemuck::cast_slice(&words)) }
     };
     let chunks = if rows > 1 { vec![chunk(0..cut), chunk(cut..rows)] } else { vec![chunk(0..rows)] };
-    (Matrix { quant, rows, columns, chunks }, values)
+    (Matrix { quant, layout, arithmetic: device.arithmetic, rows, columns, chunks }, values)
 }
 
 /// Three plain loops: slow, and the definition of right.
@@ -178,7 +185,7 @@ fn linear_reference(x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
 
 async fn check_linear(device: &Device, quant: Quant, (m, k, n): (usize, usize, usize)) -> Result<f32> {
     let mut noise = Noise((m * 7919 + k * 31 + n) as u32);
-    let (weight, values) = matrix(device, &mut noise, quant, n, k);
+    let (weight, values) = matrix(device, &mut noise, quant, Role::Matrix, [n, k]);
     let (x, bias, residual) = (noise.floats(m * k), noise.floats(n), noise.floats(m * n));
     let mut expected = linear_reference(&x, &values, [m, k, n]);
     expected.iter_mut().enumerate().for_each(|(i, y)| *y = (*y + bias[i % n]).max(0.0));
@@ -202,7 +209,7 @@ async fn check_linear(device: &Device, quant: Quant, (m, k, n): (usize, usize, u
 
 /// LayerNorm and RMSNorm before the product.
 async fn check_linear_behind_norm(device: &Device, noise: &mut Noise, quant: Quant, [m, k, n]: [usize; 3]) -> Result<f32> {
-    let (weight, values) = matrix(device, noise, quant, n, k);
+    let (weight, values) = matrix(device, noise, quant, Role::Matrix, [n, k]);
     let (x, gamma, beta) = (noise.floats(m * k), noise.floats(k), noise.floats(k));
     let (on_device, gamma_tensor, beta_tensor) = (floats(device, &x, [m, k]), floats(device, &gamma, [k]), floats(device, &beta, [k]));
     let mut worst = 0.0f32;
@@ -234,22 +241,60 @@ fn norm_reference(x: &[f32], gamma: &[f32], beta: impl Fn(usize) -> f32, centred
     (0..x.len()).map(|c| scaled(c) as f32).collect()
 }
 
+/// Products of integers against plain loops over the same integers, on the devices that know that arithmetic.
+async fn check_integers(device: &Device, quant: Quant, (m, k, n): (usize, usize, usize)) -> Result<f32> {
+    let device = device.clone().with_arithmetic(Arithmetic::Int8Activations);
+    let mut noise = Noise((m * 31 + k * 7 + n) as u32);
+    let (weight, values) = matrix(&device, &mut noise, quant, Role::Matrix, [n, k]);
+    if weight.arithmetic == Arithmetic::Exact {
+        return Ok(0.0);
+    }
+    let (mut x, bias) = (noise.floats(m * k), noise.floats(n));
+    // A block of nothing, and one whose values differ by much.
+    x[..k.min(BLOCK)].fill(0.0);
+    x[(m - 1) * k] = 3e4;
+    let expected: Vec<f32> = integers_reference(&x, &values, [m, k, n]).iter().enumerate().map(|(i, y)| y + bias[i % n]).collect();
+    let (x, bias) = (floats(&device, &x, [m, k]), floats(&device, &bias, [n]));
+    let found = read_floats(linear(&x, &weight, Fused { bias: Some(&bias), ..Fused::default() })?).await?;
+    compare("linear of integers", &found, &expected)
+}
+
+/// Each row of x in blocks: integers, the largest of them 127, times a scale. Weights are what their own integers stand for.
+fn integers_reference(x: &[f32], w: &[f32], [m, k, n]: [usize; 3]) -> Vec<f32> {
+    let mut rounded = vec![];
+    for block in x.chunks_exact(k).flat_map(|row| row.chunks(BLOCK)) {
+        let largest = block.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let integer = |value: &f32| if largest > 0.0 { (value * (127.0 / largest)).round_ties_even() } else { 0.0 };
+        rounded.extend(block.iter().map(|value| integer(value) * (largest / 127.0)));
+    }
+    linear_reference(&rounded, w, [m, k, n])
+}
+
 async fn check_activation(device: &Device, activation: Activation) -> Result<f32> {
     // The identity matrix: what comes out is the activation alone, from −12 to 12.
     let k = 49;
-    let identity: Vec<i32> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0f32.to_bits() as i32 } else { 0 }).collect();
-    let weight = Matrix { quant: Quant::F32, rows: k, columns: k, chunks: vec![Chunk { rows: 0..k, words: ints(device, &identity) }] };
+    let identity: Vec<u32> = (0..k * k).map(|i| if i % (k + 1) == 0 { 1.0f32.to_bits() } else { 0 }).collect();
+    let layout = Layout::of(device, Role::Matrix);
+    let words = ints(device, bytemuck::cast_slice(&layout.lay(Quant::F32, k, identity)));
+    let chunks = vec![Chunk { rows: 0..k, words }];
+    let weight = Matrix { quant: Quant::F32, layout, arithmetic: Arithmetic::Exact, rows: k, columns: k, chunks };
     let x: Vec<f32> = (0..k).map(|i| (i as f32 - 24.0) * 0.5).collect();
     let expected: Vec<f32> = x.iter().map(|x| activation.apply(*x)).collect();
     let fused = Fused { activation, ..Fused::default() };
     compare("activation", &read_floats(linear(&floats(device, &x, [1, k]), &weight, fused)?).await?, &expected)
 }
 
+/// Rows of a matrix, which may be a head too, and of a table.
 async fn check_embedding(device: &Device, quant: Quant) -> Result<f32> {
-    let (rows, columns) = (9, 45);
+    let of_matrix = check_lookup(device, quant, Role::Matrix).await?;
+    Ok(of_matrix.max(check_lookup(device, quant, Role::Table).await?))
+}
+
+async fn check_lookup(device: &Device, quant: Quant, role: Role) -> Result<f32> {
+    let (rows, columns) = (21, 45);
     let mut noise = Noise(77);
-    let (weight, values) = matrix(device, &mut noise, quant, rows, columns);
-    let ids = [99, 5, 0, 7, -1, -4];
+    let (weight, values) = matrix(device, &mut noise, quant, role, [rows, columns]);
+    let ids = [99, 5, 0, 17, -1, -4];
     let add = noise.floats(5 * columns);
     let mut expected = add.clone();
     for (place, id) in ids[1..].iter().enumerate() {

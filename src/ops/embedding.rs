@@ -49,6 +49,7 @@ pub fn embedding(weight: &Matrix, lookup: Lookup) -> Result<Tensor<2>> {
 fn on_cpu(weight: &Matrix, lookup: Lookup) -> Result<Tensor<2>> {
     use crate::ops::cpu::{filled, floats, ints};
     use crate::weights::quant::{unpack_row, words_per_row};
+    use crate::weights::{Layout, panels};
 
     let ids = ints(lookup.ids)?;
     let add = lookup.add.map(floats).transpose()?;
@@ -61,8 +62,11 @@ fn on_cpu(weight: &Matrix, lookup: Lookup) -> Result<Tensor<2>> {
             for (id, row) in ids.ints()[lookup.offset..].iter().zip(y.chunks_exact_mut(weight.columns)) {
                 let row_of = usize::try_from(i64::from(*id) + lookup.shift as i64);
                 if let Some(id) = row_of.ok().filter(|id| chunk.rows.contains(id)) {
-                    let at = (id - chunk.rows.start) * row_words;
-                    unpack_row(weight.quant, weight.columns, &words[at..at + row_words], row);
+                    let place = id - chunk.rows.start;
+                    match weight.layout {
+                        Layout::Rows => unpack_row(weight.quant, weight.columns, &words[place * row_words..][..row_words], row),
+                        Layout::Panels => panels::unpack_row(weight.quant, words, place, row),
+                    }
                 }
             }
         }

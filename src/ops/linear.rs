@@ -1,5 +1,5 @@
 //! y = activation(norm(x)·Wᵀ + b)·gate + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact`
-//! arithmetic: dequantized weights times f32 activations). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
+//! arithmetic: dequantized weights times f32 activations; on the CPU a `Matrix` may ask for integers instead). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
 //! One launch a chunk of W.
 //!
 //! On the GPU there are three ways: with few rows (a decode step, its beams) a workgroup shares the columns of some outputs and
@@ -49,7 +49,10 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>>
             crate::ops::cpu::linear::linear(normed.as_ref().unwrap_or(x), weight, fused)
         }
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows)),
+        DeviceKind::Webgpu => {
+            let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
+            gpu::linear(normed.as_ref().unwrap_or(x), weight, fused, gpu::Variant::choose(rows))
+        }
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("linear", format!("no {kind:?} in this build"))),
     }

@@ -48,6 +48,7 @@ fn norm(x: &Tensor<2>, gamma: &Tensor<1>, beta: Option<&Tensor<1>>, eps: f64) ->
     match device_kind(x) {
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => {
+            use crate::ops::cpu::norm::normalize;
             use crate::ops::cpu::{filled, floats};
             let (x, gamma, beta) = (floats(x)?, floats(gamma)?, beta.map(floats).transpose()?);
             let beta = beta.as_ref().map(|beta| beta.floats());
@@ -78,30 +79,4 @@ fn norm(x: &Tensor<2>, gamma: &Tensor<1>, beta: Option<&Tensor<1>>, eps: f64) ->
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("norm", format!("no {kind:?} in this build"))),
     }
-}
-
-#[cfg(feature = "cpu")]
-fn normalize(x: &[f32], gamma: &[f32], beta: Option<&[f32]>, eps: f32, y: &mut [f32]) {
-    let count = x.len() as f32;
-    let mean = if beta.is_some() { lanes_sum(x, |x| x) / count } else { 0.0 };
-    let variance = lanes_sum(x, |x| (x - mean) * (x - mean)) / count;
-    let scale = 1.0 / (variance + eps).sqrt();
-    for ((y, x), gamma) in y.iter_mut().zip(x).zip(gamma) {
-        *y = (x - mean) * scale * gamma;
-    }
-    if let Some(beta) = beta {
-        y.iter_mut().zip(beta).for_each(|(y, beta)| *y += beta);
-    }
-}
-
-/// A sum in eight lanes: SIMD, and more exact than one long chain.
-#[cfg(feature = "cpu")]
-fn lanes_sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let chunks = x.chunks_exact(8);
-    let tail: f32 = chunks.remainder().iter().map(|x| f(*x)).sum();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, x)| *lane += f(*x));
-    }
-    lanes.iter().sum::<f32>() + tail
 }

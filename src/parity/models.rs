@@ -8,6 +8,7 @@ use crate::models::{Blip2Config, Blip2TextModelWithProjection, Blip2VisionModelW
 use crate::parity::{Files, RetrievalModels};
 use crate::tasks::{Blip2, ImageTextRetrieval};
 use crate::weights::index::{INDEX_FILE, Index};
+use crate::weights::quant::Quant;
 use crate::weights::{Plan, Weights, shard};
 
 /// What the cases of one folder run on.
@@ -95,7 +96,7 @@ pub fn converted(device: &Device, model: &Files, folder: &str, plan: Plan, dequa
     for (name, _) in index.shards() {
         match dequantized {
             false => shard::push(&weights, &index, name, file(name)?)?,
-            true => shard::push_dequantized(&weights, &index, name, file(name)?)?,
+            true => shard::push_in(&weights, &index, name, file(name)?, Quant::F32)?,
         }
     }
     Ok(weights)

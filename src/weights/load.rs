@@ -10,8 +10,9 @@ use std::rc::Rc;
 
 use burn_tensor::{Int, Tensor, TensorData};
 
-use crate::device::Device;
+use crate::device::{Arithmetic, Device, DeviceKind};
 use crate::error::{Error, Result};
+use crate::weights::panels;
 use crate::weights::quant::{Quant, words_per_row};
 
 /// How a model reads a tensor.
@@ -62,14 +63,39 @@ pub type Plan = BTreeMap<String, Request>;
 #[derive(Debug, Clone)]
 pub struct Chunk {
     pub rows: Range<usize>,
-    /// `rows.len() * words_per_row(quant, columns)` words, as `weights::quant` lays them out.
+    /// As the matrix's layout says.
     pub words: Tensor<1, Int>,
+}
+
+/// How a chunk's words lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Row by row, as in `weights::quant`: what the GPU's kernels read, and look-ups on any device.
+    Rows,
+    /// As in `weights::panels`: what the CPU's products read.
+    Panels,
+}
+
+impl Layout {
+    pub(crate) fn of(device: &Device, role: Role) -> Self {
+        if device.kind == DeviceKind::Cpu && role == Role::Matrix { Self::Panels } else { Self::Rows }
+    }
+
+    /// Rows as they arrive → this layout.
+    pub(crate) fn lay(self, quant: Quant, columns: usize, rows: Vec<u32>) -> Vec<u32> {
+        match self {
+            Self::Rows => rows,
+            Self::Panels => panels::from_rows(quant, columns, &rows),
+        }
+    }
 }
 
 /// A weight matrix [rows, columns] = [out, in], packed as the kernels read it. Chunks are in order and leave no row out.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     pub quant: Quant,
+    pub layout: Layout,
+    pub arithmetic: Arithmetic,
     pub rows: usize,
     pub columns: usize,
     pub chunks: Vec<Chunk>,
@@ -78,7 +104,7 @@ pub struct Matrix {
 impl Matrix {
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        self.rows * words_per_row(self.quant, self.columns) * 4
+        self.chunks.iter().map(|chunk| chunk.words.dims()[0] * size_of::<u32>()).sum()
     }
 }
 
@@ -206,7 +232,7 @@ impl Weights {
         match entries.get_mut(into) {
             Some(Entry::Matrix(filled)) if filled.quant == quant => {
                 filled.note(&rows).ok_or_else(|| invalid(format!("rows {rows:?} twice")))?;
-                put_rows(device, filled, rows, words)
+                put_rows(device, filled, rows, Layout::of(device, request.role).lay(quant, columns, words))
             }
             _ => Err(invalid("two quantizations in one matrix".into())),
         }
@@ -256,9 +282,9 @@ impl Weights {
                     let joined = (keys.len() > 1).then(|| Joined { into: keys[0].clone(), first_row: place * each, rows });
                     plan.borrow_mut().insert(key.clone(), Request { role, shape: shape.to_vec(), joined });
                 }
-                Ok(Matrix { quant: Quant::F32, rows, columns, chunks: vec![] })
+                Ok(Matrix { quant: Quant::F32, layout: Layout::Rows, arithmetic: Arithmetic::Exact, rows, columns, chunks: vec![] })
             }
-            Store::Filled { plan, entries, .. } => {
+            Store::Filled { device, plan, entries } => {
                 keys.iter().try_for_each(|key| check_shape(plan, key, shape))?;
                 let first = keys.first().cloned().unwrap_or_default();
                 let Some(Entry::Matrix(Filled { quant, chunks, rows: there })) = entries.borrow_mut().remove(&first) else {
@@ -270,7 +296,8 @@ impl Weights {
                         return Err(Error::WeightMissing { key });
                     }
                 }
-                Ok(Matrix { quant, rows, columns, chunks: filled.chunks })
+                let (layout, arithmetic) = (Layout::of(device, role), device.arithmetic);
+                Ok(Matrix { quant, layout, arithmetic, rows, columns, chunks: filled.chunks })
             }
         }
     }

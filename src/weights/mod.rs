@@ -5,6 +5,7 @@ pub mod fit;
 mod folder;
 pub mod index;
 mod load;
+pub mod panels;
 pub mod quant;
 #[cfg(not(target_family = "wasm"))]
 pub mod safetensors;
@@ -14,4 +15,4 @@ pub mod shard;
 pub use folder::ModelFolder;
 #[cfg(not(target_family = "wasm"))]
 pub(crate) use load::rows_and_columns;
-pub use load::{Chunk, Joined, Matrix, Part, Plan, Request, Role, Weights};
+pub use load::{Chunk, Joined, Layout, Matrix, Part, Plan, Request, Role, Weights};

@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::error::{Error, Result};
 use crate::weights::index::{Index, PartEntry, TensorEntry};
 use crate::weights::load::rows_and_columns;
-use crate::weights::quant::{BLOCK, Quant, pack_f16, pack_rows, unpack_row, words_per_row};
+use crate::weights::quant::{BLOCK, Quant, pack_f16, pack_rows, quantize, unpack_row, words_per_row};
 use crate::weights::{Part, Weights};
 
 /// Headers of real checkpoints stay below one MiB.
@@ -57,19 +57,31 @@ pub fn push(weights: &Weights, index: &Index, file: &str, bytes: &[u8]) -> Resul
     push_with(weights, index, file, bytes, &|_, part| part)
 }
 
-/// The same with every matrix in f32: what quantized arithmetic is held to.
-pub fn push_dequantized(weights: &Weights, index: &Index, file: &str, bytes: &[u8]) -> Result<()> {
+/// The same with every matrix in `quant`, by way of f32: in f32 it is what quantized arithmetic is held to.
+pub fn push_in(weights: &Weights, index: &Index, file: &str, bytes: &[u8], quant: Quant) -> Result<()> {
     push_with(weights, index, file, bytes, &|columns, part| match part {
         Part::F32(values) => Part::F32(values),
-        Part::Packed { quant, words } => {
-            let row_words = words_per_row(quant, columns);
+        Part::Packed { quant: stored, words } => {
+            let row_words = words_per_row(stored, columns);
             let mut values = vec![0.0; words.len() / row_words * columns];
             for (words, row) in words.chunks_exact(row_words).zip(values.chunks_exact_mut(columns)) {
-                unpack_row(quant, columns, words, row);
+                unpack_row(stored, columns, words, row);
             }
-            Part::F32(values)
+            in_quant(quant, columns, values)
         }
     })
+}
+
+fn in_quant(quant: Quant, columns: usize, values: Vec<f32>) -> Part {
+    let words = match quant {
+        Quant::F32 => return Part::F32(values),
+        Quant::F16 => pack_f16(columns, &values.iter().map(|value| half::f16::from_f32(*value).to_bits()).collect::<Vec<_>>()),
+        Quant::Q8 | Quant::Q4 => {
+            let packed = quantize(quant, columns, &values);
+            pack_rows(quant, columns, &packed.words, &packed.scales)
+        }
+    };
+    Part::Packed { quant, words }
 }
 
 fn push_with(weights: &Weights, index: &Index, file: &str, bytes: &[u8], change: &dyn Fn(usize, Part) -> Part) -> Result<()> {
@@ -141,7 +153,7 @@ mod tests {
     use super::*;
     use crate::device::Device;
     use crate::weights::index::{FORMAT, FileEntry, Metadata, Stage, Ui};
-    use crate::weights::quant::quantize;
+    use crate::weights::panels;
 
     const FILE: &str = "model-a.safetensors";
 
@@ -187,10 +199,26 @@ mod tests {
         assert_eq!((matrix.quant, matrix.rows, matrix.columns, matrix.chunks.len()), (Quant::Q8, 3, 40, 1));
         let words: Vec<i32> = matrix.chunks[0].words.to_data().try_to_vec().unwrap();
         let words: Vec<u32> = words.into_iter().map(|word| word as u32).collect();
-        for words in words.chunks(words_per_row(Quant::Q8, 40)) {
+        for row in 0..3 {
             let mut back = [0.0; 40];
-            unpack_row(Quant::Q8, 40, words, &mut back);
+            panels::unpack_row(Quant::Q8, &words, row, &mut back);
             assert!(back.iter().all(|x| (x - 0.5).abs() < 0.002), "{back:?}");
+        }
+    }
+
+    #[test]
+    fn a_shard_can_be_taken_in_any_quantization() {
+        for quant in Quant::ALL {
+            let ask = |weights: &Weights| weights.matrix("x.weight", &[3, 40]);
+            let weights = Weights::new(&Device::cpu(), Weights::plan(ask).unwrap());
+            push_in(&weights, &index(), FILE, &quantized(3, 2), quant).unwrap();
+            let matrix = ask(&weights).unwrap();
+            let words: Vec<i32> = matrix.chunks[0].words.to_data().try_to_vec().unwrap();
+            let words: Vec<u32> = words.into_iter().map(|word| word as u32).collect();
+            let mut back = [0.0; 40];
+            panels::unpack_row(quant, &words, 1, &mut back);
+            assert_eq!(matrix.quant, quant);
+            assert!(back.iter().all(|x| (x - 0.5).abs() < 0.003), "{quant}: {back:?}");
         }
     }
 

@@ -5,7 +5,7 @@ import { openLibrary, test } from "./library.js";
 
 /** What is asked of one device; plain values, so that two devices can be compared. */
 async function everyWay(device: "cpu" | "webgpu") {
-  const blip2 = await library.createEngine({ device }).load("models/demo");
+  const blip2 = await library.createEngine({ device }).load("models/demo", { arithmetic: "exact" });
   const image = await blip2.encode("samples/10-cup_of_coffee-star.png");
   const question = "What is this?";
   const text = async (options: object) => (await image.caption(options)).text;

@@ -22,7 +22,7 @@ test("a gallery is ordered as by transformers (cpu)", async ({ visitor, shelf })
   const files = gallery.map(({ file }) => file);
   const found = await visitor.evaluate(
     async ({ files, asked }) => {
-      const blip2 = await library.createEngine({ device: "cpu" }).load("models/retrieval");
+      const blip2 = await library.createEngine({ device: "cpu" }).load("models/retrieval", { arithmetic: "exact" });
       const images: Awaited<ReturnType<typeof blip2.encode>>[] = [];
       for (const file of files) images.push(await blip2.encode(`gallery/${file}`));
       const orders = [];
@@ -107,8 +107,21 @@ test("two models of one engine share the tower that sees", async ({ visitor, she
     await captioner.dispose();
     const again = await retrieval.encode("samples/01-bee.png");
     const [same] = await retrieval.rank([again], "a bee");
-    return { first: captioner.info.shared, second: retrieval.info.shared, best: best?.itc, same: same?.itc };
+    const exact = await engine.load("models/retrieval", { arithmetic: "exact" });
+    const [exactly] = await exact.rank([await exact.encode("samples/01-bee.png")], "a bee");
+    return {
+      first: captioner.info.shared,
+      second: retrieval.info.shared,
+      third: exact.info.shared,
+      arithmetic: [captioner, retrieval, exact].map(({ info }) => info.arithmetic),
+      best: best?.itc,
+      same: same?.itc,
+      exact: exactly?.itc,
+    };
   });
+  expect(shared.arithmetic, "what a CPU takes by itself").toEqual(["int8", "int8", "exact"]);
+  expect(shared.third, "a tower in another arithmetic is another").toEqual([]);
+  expect(Math.abs((shared.exact ?? 9) - (shared.best ?? 0)), "8-bit activations are about 1 % off").toBeLessThan(0.05);
   expect(shared.first).toEqual([]);
   expect(shared.second).toEqual(["vision"]);
   expect(shared.best).toBeGreaterThan(0.5);

@@ -1,10 +1,11 @@
-//! `attention` and `cached_attention` on the CPU: a query and head at a time, scores in a scratch row.
+//! `attention` and `cached_attention` on the CPU: where queries, keys and values lie, and what is added to their scores.
 
 use burn_tensor::Tensor;
 
 use crate::error::Result;
 use crate::ops::attention::{Bias, DistanceBias, Heads, Rows};
-use crate::ops::cpu::{Slice, change, filled, floats, ints};
+use crate::ops::cpu::attend::{Memory, Positions, attend};
+use crate::ops::cpu::{Slice, change, filled, floats, ints, scratch};
 use crate::ops::state::StepState;
 
 pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias: Bias) -> Result<Tensor<2>> {
@@ -16,29 +17,29 @@ pub(crate) fn attention(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, b
     let bias_rows = bias.dense.map_or(1, |bias| bias.dims()[1]);
     let dense = bias.dense.map(floats).transpose()?;
     let distances = Distances::new(bias.by_distance, heads.count)?;
-    let dim = heads.head_dim;
-    let mut scores = vec![0.0f32; keys];
-    filled([rows, heads.count * dim], |y| {
-        for (place, out) in y.chunks_exact_mut(dim).enumerate() {
-            let (row, head) = (place / heads.count, place % heads.count);
-            let (b, s) = (row / queries, row % queries);
-            let at = row * q_width + q.offset + head * dim;
-            let query = &q_values.floats()[at..at + dim];
-            let key = |j: usize| &k_values.floats()[(b * keys + j) * k_width + k.offset + head * dim..][..dim];
-            let value = |j: usize| &v_values.floats()[(b * keys + j) * v_width + v.offset + head * dim..][..dim];
-            for (j, score) in scores.iter_mut().enumerate() {
-                *score = dot(query, key(j)) * heads.scale;
+    let width = heads.count * heads.head_dim;
+    filled([rows, width], |y| {
+        scratch::with(|scratch| {
+            for (b, out) in y.chunks_exact_mut((queries * width).max(1)).enumerate() {
+                let q = Positions { values: q_values.floats(), at: |s| (b * queries + s) * q_width + q.offset };
+                let memory = Memory {
+                    count: keys,
+                    keys: Positions { values: k_values.floats(), at: |j| (b * keys + j) * k_width + k.offset },
+                    values: Positions { values: v_values.floats(), at: |j| (b * keys + j) * v_width + v.offset },
+                };
+                let adjust = |scores: &mut [f32], s: usize, head: usize| {
+                    if let Some(dense) = &dense {
+                        let row = if bias_rows > 1 { s } else { 0 };
+                        let dense = &dense.floats()[(b * bias_rows + row) * keys..][..keys];
+                        scores.iter_mut().zip(dense).for_each(|(score, bias)| *score += bias);
+                    }
+                    if let Some(distances) = &distances {
+                        scores.iter_mut().enumerate().for_each(|(j, score)| *score += distances.of(j, s, head));
+                    }
+                };
+                attend(&q, &memory, heads, adjust, scratch, out);
             }
-            if let Some(bias) = &dense {
-                let row = if bias_rows > 1 { s } else { 0 };
-                let bias = &bias.floats()[(b * bias_rows + row) * keys..][..keys];
-                scores.iter_mut().zip(bias).for_each(|(score, bias)| *score += bias);
-            }
-            if let Some(distances) = &distances {
-                scores.iter_mut().enumerate().for_each(|(j, score)| *score += distances.of(j, s, head));
-            }
-            gather(&mut scores, value, out);
-        }
+        });
         Ok(())
     })
 }
@@ -67,28 +68,34 @@ pub(crate) fn cached_attention(
     let ([rows, row_width], width) = (q.tensor.dims(), heads.count * heads.head_dim);
     let (queries, stride) = (rows / state.active_rows(), state.stride());
     let distances = Distances::new(by_distance, heads.count)?;
-    let keys = state.length() + queries;
+    let (before, keys) = (state.length(), state.length() + queries);
     let (q_values, k_values, v_values, words) = (floats(q.tensor)?, floats(k_cache)?, floats(v_cache)?, ints(&state.buffer)?);
     let words = words.ints();
     let mask_at = 4 + 3 * state.rows;
     let rows_at = mask_at + state.rows * state.capacity;
-    let dim = heads.head_dim;
-    let mut scores = vec![0.0f32; keys];
     filled([rows, width], |y| {
-        for (place, out) in y.chunks_exact_mut(dim).enumerate() {
-            let (row, head) = (place / heads.count, place % heads.count);
-            let (b, s) = (row / queries * stride, row % queries);
-            let query = &q_values.floats()[row * row_width + q.offset + head * dim..][..dim];
-            let mask = &words[mask_at + b * state.capacity..][..keys];
-            let cache_row = &words[rows_at + b * state.capacity..][..keys];
-            let at = |j: usize| (cache_row[j] as usize * state.capacity + j) * width + head * dim;
-            for (j, score) in scores.iter_mut().enumerate() {
-                let attended = mask[j] != 0 && j <= state.length() + s;
-                let bias = distances.as_ref().map_or(0.0, |distances| distances.of(j, state.length() + s, head));
-                *score = if attended { dot(query, &k_values.floats()[at(j)..][..dim]) * heads.scale + bias } else { f32::MIN };
+        scratch::with(|scratch| {
+            for (active, out) in y.chunks_exact_mut((queries * width).max(1)).enumerate() {
+                let b = active * stride;
+                let mask = &words[mask_at + b * state.capacity..][..keys];
+                let cache_row = &words[rows_at + b * state.capacity..][..keys];
+                let q = Positions { values: q_values.floats(), at: |s| (active * queries + s) * row_width + q.offset };
+                let at = |j: usize| (cache_row[j] as usize * state.capacity + j) * width;
+                let memory = Memory {
+                    count: keys,
+                    keys: Positions { values: k_values.floats(), at },
+                    values: Positions { values: v_values.floats(), at },
+                };
+                let adjust = |scores: &mut [f32], s: usize, head: usize| {
+                    if let Some(distances) = &distances {
+                        scores.iter_mut().enumerate().for_each(|(j, score)| *score += distances.of(j, before + s, head));
+                    }
+                    scores.iter_mut().zip(mask).for_each(|(score, attended)| *score = if *attended != 0 { *score } else { f32::MIN });
+                    scores[before + s + 1..].fill(f32::MIN);
+                };
+                attend(&q, &memory, heads, adjust, scratch, out);
             }
-            gather(&mut scores, |j| &v_values.floats()[at(j)..][..dim], out);
-        }
+        });
         Ok(())
     })
 }
@@ -109,33 +116,4 @@ impl Distances {
         let distance = (key_position as isize - query_position as isize).clamp(-self.reach, self.reach) + self.reach;
         self.values.floats()[distance as usize * self.heads + head]
     }
-}
-
-/// out = softmax(scores)·values; `scores` become the weights on the way.
-fn gather<'a>(scores: &mut [f32], value: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
-    let highest = scores.iter().copied().fold(f32::MIN, f32::max);
-    let mut total = 0.0;
-    for score in scores.iter_mut() {
-        *score = (*score - highest).exp();
-        total += *score;
-    }
-    out.fill(0.0);
-    for (j, weight) in scores.iter().enumerate() {
-        let weight = weight / total;
-        if weight > 0.0 {
-            out.iter_mut().zip(value(j)).for_each(|(out, value)| *out += weight * value);
-        }
-    }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a_chunks.zip(b_chunks) {
-        for lane in 0..8 {
-            lanes[lane] += a[lane] * b[lane];
-        }
-    }
-    lanes.iter().sum::<f32>() + tail
 }

@@ -1,7 +1,15 @@
-//! Kernels of the CPU build: plain loops over flex's memory, written so that the compiler makes SIMD of them.
+//! Kernels of the CPU build over flex's memory, SIMD128 in wasm. `linear` and `attention` know tensors; what they call knows slices.
 
+mod attend;
 pub(crate) mod attention;
+mod gemm;
+mod int8;
 pub(crate) mod linear;
+mod math;
+pub(crate) mod norm;
+mod product;
+mod scratch;
+mod simd;
 
 use burn_flex::{Flex, FlexTensor};
 use burn_tensor::{DType, Int, Shape, Tensor};
