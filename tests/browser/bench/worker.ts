@@ -123,6 +123,22 @@ class Bench {
     return result;
   }
 
+  /** Times the picture's decoding and resizing alone, then all that it takes for the model to have seen it. */
+  async encode({ runtime, flag }: Engine, model: cpu.Model, picture: Uint8Array): Promise<cpu.Image> {
+    await this.timed("prepare", () => model.process([picture], undefined, {}, flag));
+    // Asking the clock takes a while by itself.
+    const idle = await this.clock();
+    const before = await this.clock();
+    const image = await this.timed("encode", async () => {
+      const image = await model.encode(picture, flag);
+      await runtime.settled();
+      return image;
+    });
+    const after = await this.clock();
+    if (idle !== null && before !== null && after !== null) this.add(this.cpu, "encode", after - before - (before - idle));
+    return image;
+  }
+
   /** Milliseconds that this thread has run, or null. */
   async clock(): Promise<number | null> {
     const answer: unknown = await (await fetch(this.task.clock)).json();
@@ -222,16 +238,7 @@ class Generation {
     const { bench, engine, model } = this;
     const { questions, tokens } = bench.options;
     const picture = bench.picture();
-    await bench.timed("prepare", () => model.process([picture], undefined, {}, engine.flag));
-    const idle = await bench.clock();
-    const before = await bench.clock();
-    const image = await bench.timed("encode", async () => {
-      const image = await model.encode(picture, engine.flag);
-      await engine.runtime.settled();
-      return image;
-    });
-    const after = await bench.clock();
-    if (idle !== null && before !== null && after !== null) bench.add(bench.cpu, "encode", after - before - (before - idle));
+    const image = await bench.encode(engine, model, picture);
     if (unfused !== null) await bench.timed("unfused_encode", async () => unfused.encode());
 
     const first = await this.ask(image, questions[0], tokens);
@@ -296,12 +303,7 @@ class Retrieval {
   async round(): Promise<void> {
     const { bench, engine, model } = this;
     const picture = bench.picture();
-    await bench.timed("prepare", () => model.process([picture], undefined, {}, engine.flag));
-    const image = await bench.timed("encode", async () => {
-      const image = await model.encode(picture, engine.flag);
-      await engine.runtime.settled();
-      return image;
-    });
+    const image = await bench.encode(engine, model, picture);
     await bench.timed("rank_100", () => this.rank(image));
     await bench.timed("match", () => model.matches(image.id, [bench.options.questions[0]], engine.flag));
     image.free();
