@@ -94,17 +94,17 @@ function unfusedReport({ unfused_encode = [], unfused_token = [], encode = [], p
 }
 
 /** Where a load's time goes. Shares need not add up to 1: parts overlap, and what is left is unpacking and the turns of the event loop. */
-function loadReport({ load, model }, { load: network, load_cached: cached }) {
-  if (!load || !cached || !network || !model) return null;
+function loadReport({ samples = {}, model, hash_bytes_per_second = null }, { load: network, load_cached: cached }) {
+  if (!samples.storage || !cached || !network || !model) return null;
   const per = ms => model.bytes / (ms / 1e3);
-  const hashing = load.hash_bytes_per_second === null ? null : (model.bytes / load.hash_bytes_per_second) * 1e3;
+  const hashing = hash_bytes_per_second === null ? null : (model.bytes / hash_bytes_per_second) * 1e3;
   return {
     network_bytes_per_second: per(network.median),
     cached_bytes_per_second: per(cached.median),
     of_cached: {
-      storage: load.storage / cached.median,
+      storage: ratio(samples.storage, samples.load_cached),
       hash: hashing === null ? null : hashing / cached.median,
-      upload: load.upload / cached.median,
+      upload: ratio(samples.upload, samples.load_cached),
     },
   };
 }
