@@ -19,7 +19,7 @@ const USAGE = `npm run bench -- [--json] [--model DIR|synthetic:NAME] [--device 
   --tokens   of an answer; 32 by default
   --rounds   at most; 25 by default, and none begins behind --seconds (20) if there were three
   --kernels  also each shape of a product by itself
-  --quick    one round, nothing warmed up: says whether it runs, not how fast`;
+  --quick    one round, nothing warmed up, wasm as the compiler leaves it: says whether it runs, not how fast`;
 
 const FLAGS = {
   json: false,
@@ -55,7 +55,7 @@ export async function bench(wanted = {}) {
     .map(name => at("demo", "samples", name));
   const runs = [];
   for (const device of devices) {
-    const page = await benchPage(found, device, device === "cpu" || kernels);
+    const page = await benchPage(found, device, { own: device === "cpu" || kernels, optimize: !quick });
     for (const { name, dir } of models) {
       say(`bench: ${name} on ${device}`);
       const facts = factsOf(dir);

@@ -44,12 +44,12 @@ export async function wasm(tools, { optimize = false, devices = DEVICES } = {}) 
 }
 
 /** The wasm with the bench's own functions: { glue, path }. On the CPU they are to be as fast as the shipped ones. */
-export async function benchWasm(tools, device) {
+export async function benchWasm(tools, device, { optimize = false } = {}) {
   const glue = benchGlue(device);
   mkdirSync(benchDir, { recursive: true });
   await compile(tools, { features: `${device},bench`, glue });
   const plain = glue.replace(/\.js$/, "_bg.wasm");
-  return { glue, path: device === "cpu" ? await shrink(plain, device) : plain };
+  return { glue, path: optimize && device === "cpu" ? await shrink(plain, device) : plain };
 }
 
 async function compile(tools, { features, glue }) {

@@ -97,10 +97,10 @@ const outcome = {
     unfused_token: [1, 0.8, 1.2],
   },
   cpu: { encode: [20], token: [0.5] },
-  counts: { token: { dispatches: 0, submits: 0, readbacks: 1, bytes: 0, weights: 0, all_dispatches: 0 } },
+  counts: { token: { dispatches: 0, submits: 0, readbacks: 1, bytes: 0, weights: 0, replays: 0, all_dispatches: 0 } },
   limits: { bytes_per_second: [10e9], bytes_per_second_of_weights: [20e9], flop_per_second: [40e9], int8_per_second: [80e9] },
   products: [0.1],
-  load: null,
+  hash_bytes_per_second: null,
   wasm_memory: 2e7,
   rounds: 3,
   error: null,
@@ -138,6 +138,15 @@ test("a report of a run that broke off says why, and holds what there is", () =>
   assert.match(table({ machine: { cpu: "?", cores: 1, system: "?" }, runs: [report] }), /ENDED EARLY: the page crashed/);
 });
 
+test("a load says how fast it was and which part took how much of it", () => {
+  const { load } = reported({ samples: { load: [100], load_cached: [50, 100], storage: [25, 50], upload: [5, 10] }, hash_bytes_per_second: 440e6 });
+  near(load.network_bytes_per_second, 11e6 / 0.1);
+  near(load.cached_bytes_per_second, 11e6 / 0.075);
+  near(load.of_cached.storage, 0.5);
+  near(load.of_cached.upload, 0.1);
+  near(load.of_cached.hash, 25 / 75);
+});
+
 test("the shape of the JSON is a promise: whoever changes it changes its version", () => {
   const shape = value =>
     value !== null && typeof value === "object" && !Array.isArray(value)
@@ -155,7 +164,7 @@ test("the shape of the JSON is a promise: whoever changes it changes its version
     },
     counts: {
       ...{ encode: "", first_word: "", rank_100: "" },
-      token: { dispatches: "", submits: "", readbacks: "", bytes: "", weights: "", all_dispatches: "" },
+      token: { dispatches: "", submits: "", readbacks: "", bytes: "", weights: "", replays: "", all_dispatches: "" },
     },
     cpu_ms: { encode: "", token: "" },
     memory: { empty_page: "", load: "", work: "", load_again: "", wasm: "", load_over_weights: "" },
@@ -170,9 +179,13 @@ test("the shape of the JSON is a promise: whoever changes it changes its version
 
 test("a table names the model, the adapter, every figure with its spread, and how much of the machine was used", () => {
   const text = table({ machine: { cpu: "A CPU", cores: 2, system: "linux" }, runs: [reported({})] });
-  for (const words of [/demo\/model on cpu: CPU \(flex\), Chrome 1/, /encode it .* 22\.0 ms {2}± 0\.500/, /tokens a second +2000/])
+  for (const words of [/demo\/model on cpu: CPU \(flex\), Chrome 1/, /encode it .* 22 ms {2}± 0\.500/, /tokens a second +2000/])
     assert.match(text, words);
-  for (const words of [/unfused f32.*encode 0\.500 ×, token 0\.500 ×/, /token: 0 dispatches .* 1 readbacks/, /% of (bandwidth|arithmetic)/])
+  for (const words of [
+    /unfused f32.*encode 0\.500 ×, token 0\.500 ×/,
+    /the worker's thread: 20 ms for an encode, 0\.500 ms for a token/,
+    /% of (bandwidth|arithmetic)/,
+  ])
     assert.match(text, words);
   assert.match(text, /loading 50\.00 MB/);
 });

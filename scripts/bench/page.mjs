@@ -19,16 +19,16 @@ const HEADERS = `/*
   Cross-Origin-Embedder-Policy: require-corp
 `;
 
-/** The folder with the page and the wasm of one device as it ships; `own`: also that with the bench's own functions. */
-export async function benchPage(tools, device, own) {
+/** The folder with the page and the wasm of one device; `optimize`: as it ships. `own`: also that with the bench's own functions. */
+export async function benchPage(tools, device, { own, optimize }) {
   const source = at("tests", "browser", "bench");
   const dir = at("build", `bench-page-${device}`);
   rmSync(dir, { recursive: true, force: true });
   mkdirSync(join(dir, "wasm"), { recursive: true });
-  const [{ path }] = await wasm(tools, { devices: [device], optimize: true });
+  const [{ path }] = await wasm(tools, { devices: [device], optimize });
   copyFileSync(path, join(dir, "wasm", basename(path)));
   if (own) {
-    const { glue, path: ownPath } = await benchWasm(tools, device);
+    const { glue, path: ownPath } = await benchWasm(tools, device, { optimize });
     for (const file of [glue, ownPath]) copyFileSync(file, join(dir, "wasm", basename(file)));
   }
   await bundle({ page: join(source, "page.ts"), worker: join(source, "worker.ts") }, dir, { only: device });

@@ -26,7 +26,8 @@ function processesOf(profile) {
   const types = new Map();
   let main = null;
   for (const pid of list("/proc")) {
-    const line = read(`/proc/${pid}/cmdline`).split("\0");
+    // Chromium's helpers write their command line anew, with spaces.
+    const line = read(`/proc/${pid}/cmdline`).split(/[\0 ]/);
     if (line.length < 2) continue;
     const type = line.find(word => word.startsWith("--type="))?.slice("--type=".length);
     // The name in the line is in parentheses and may hold anything; what follows it is fixed.

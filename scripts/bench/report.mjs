@@ -94,17 +94,17 @@ function unfusedReport({ unfused_encode = [], unfused_token = [], encode = [], p
 }
 
 /** Where a load's time goes. Shares need not add up to 1: parts overlap, and what is left is unpacking and the turns of the event loop. */
-function loadReport({ load, model }, { load: network, load_cached: cached }) {
-  if (!load || !cached || !network || !model) return null;
+function loadReport({ samples = {}, model, hash_bytes_per_second = null }, { load: network, load_cached: cached }) {
+  if (!samples.storage || !cached || !network || !model) return null;
   const per = ms => model.bytes / (ms / 1e3);
-  const hashing = load.hash_bytes_per_second === null ? null : (model.bytes / load.hash_bytes_per_second) * 1e3;
+  const hashing = hash_bytes_per_second === null ? null : (model.bytes / hash_bytes_per_second) * 1e3;
   return {
     network_bytes_per_second: per(network.median),
     cached_bytes_per_second: per(cached.median),
     of_cached: {
-      storage: load.storage / cached.median,
+      storage: ratio(samples.storage, samples.load_cached),
       hash: hashing === null ? null : hashing / cached.median,
-      upload: load.upload / cached.median,
+      upload: ratio(samples.upload, samples.load_cached),
     },
   };
 }
@@ -126,7 +126,8 @@ const NAMES = {
 };
 
 /** A number to three places. */
-const digits = value => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3));
+const digits = value =>
+  Number.isInteger(value) || value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value >= 1 ? value.toFixed(2) : value.toFixed(3);
 const percent = part => (part === null || part === undefined ? "–" : `${Math.round(part * 100)} %`);
 const giga = value => `${digits(value / 1e9)} G`;
 
@@ -158,14 +159,16 @@ function runTable(run) {
     lines.push(`  of Burn's unfused f32, in the same rounds: encode ${digits(encode_ratio)} ×${token}`);
   }
   for (const [name, count] of Object.entries(counts)) {
-    if (!count) continue;
-    const cpu = run.cpu_ms[name];
-    const time = cpu === null || cpu === undefined ? "" : `, ${digits(cpu)} ms of the worker's thread`;
+    // On the CPU there is nothing to count.
+    if (!count || run.device === "cpu") continue;
     lines.push(
-      `  ${name}: ${count.dispatches} dispatches (${count.all_dispatches} with Burn's), ${count.submits} submits, ${count.readbacks} readbacks, ` +
-        `${size(Math.round(count.bytes))} bound, ${size(Math.round(count.weights))} of weights${time}`,
+      `  ${name}: ${digits(count.dispatches)} dispatches (${digits(count.all_dispatches)} with Burn's), ${digits(count.submits)} submits, ` +
+        `${digits(count.readbacks)} readbacks, ${size(Math.round(count.bytes))} bound, ${size(Math.round(count.weights))} of weights`,
     );
   }
+  const { encode, token } = run.cpu_ms;
+  if (encode !== null)
+    lines.push(`  the worker's thread: ${digits(encode)} ms for an encode${token === null ? "" : `, ${digits(token)} ms for a token`}`);
   if (machine?.bytes_per_second) {
     const { bytes_per_second, bytes_per_second_of_weights, flop_per_second, int8_per_second } = machine;
     const int8 = int8_per_second ? `, ${giga(int8_per_second.median)}OP/s in int8` : "";

@@ -35,11 +35,13 @@ export interface Counts {
   readonly readbacks: number;
   readonly bytes: number;
   readonly weights: number;
+  /** Recorded steps that were replayed; their launches are among the dispatches. */
+  readonly replays: number;
   /** All compute dispatches of the page, Burn's own included. */
   readonly all_dispatches: number;
 }
 
-/** Milliseconds, a number a round. */
+/** Milliseconds, a number a round; `storage` and `upload` are parts of `load_cached`: IndexedDB had not answered yet, and inside of writeBuffer. */
 export type Samples = Readonly<Record<string, readonly number[]>>;
 
 /** What the machine can do, a number a round: bytes a second, operations a second (a multiply-add is two). */
@@ -61,15 +63,6 @@ export interface Product {
   readonly quant: string;
 }
 
-export interface LoadParts {
-  /** Milliseconds in which IndexedDB was asked and had not answered yet. */
-  readonly storage: number;
-  /** Milliseconds inside of WebGPU's writeBuffer. */
-  readonly upload: number;
-  /** Bytes a second of SHA-256; null where the bench's own wasm is not there. */
-  readonly hash_bytes_per_second: number | null;
-}
-
 export interface Outcome {
   readonly adapter: { readonly name: string; readonly backend: string; readonly software: boolean } | null;
   readonly model: ModelFacts | null;
@@ -80,7 +73,8 @@ export interface Outcome {
   readonly limits: Limits | null;
   /** Milliseconds of each of the task's products. */
   readonly products: readonly number[];
-  readonly load: LoadParts | null;
+  /** SHA-256 in the bench's own wasm; null where it was not asked for, or is not there. */
+  readonly hash_bytes_per_second: number | null;
   /** Bytes of the engine's wasm memory, which never shrinks. */
   readonly wasm_memory: number;
   readonly rounds: number;

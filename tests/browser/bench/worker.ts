@@ -4,7 +4,7 @@ import initCpu, * as cpu from "../../../www/wasm/blip2_cpu.js";
 import initWebgpu, * as webgpu from "../../../www/wasm/blip2_webgpu.js";
 import { type Calls, listen } from "./calls.js";
 import { Limits, Often } from "./limits.js";
-import type { Counts, LoadParts, Message, ModelFacts, Outcome, Task } from "./messages.js";
+import type { Counts, Message, ModelFacts, Outcome, Task } from "./messages.js";
 import { type Own, startOwn, type Unfused } from "./own.js";
 
 interface Engine {
@@ -33,7 +33,7 @@ class Bench {
   facts: ModelFacts | null = null;
   limits: Limits | null = null;
   products: number[] = [];
-  load: LoadParts | null = null;
+  hashBytesPerSecond: number | null = null;
   wasmMemory = 0;
   rounds = 0;
   private readonly task: Task;
@@ -100,7 +100,9 @@ class Bench {
 
   /** What the warming up has measured; how long the first load took stays. */
   private forget(): void {
-    for (const [name, values] of [...Object.entries(this.samples), ...Object.entries(this.cpu)]) if (name !== "load") values.length = 0;
+    for (const [name, values] of [...Object.entries(this.samples), ...Object.entries(this.cpu)]) {
+      if (name !== "load" || this.task.loads) values.length = 0;
+    }
     for (const values of Object.values(this.limits?.found ?? {})) values.length = 0;
   }
 
@@ -123,6 +125,22 @@ class Bench {
     return result;
   }
 
+  /** Times the picture's decoding and resizing alone, then all that it takes for the model to have seen it. */
+  async encode({ runtime, flag }: Engine, model: cpu.Model, picture: Uint8Array): Promise<cpu.Image> {
+    await this.timed("prepare", () => model.process([picture], undefined, {}, flag));
+    // Asking the clock takes a while by itself.
+    const idle = await this.clock();
+    const before = await this.clock();
+    const image = await this.timed("encode", async () => {
+      const image = await model.encode(picture, flag);
+      await runtime.settled();
+      return image;
+    });
+    const after = await this.clock();
+    if (idle !== null && before !== null && after !== null) this.add(this.cpu, "encode", after - before - (before - idle));
+    return image;
+  }
+
   /** Milliseconds that this thread has run, or null. */
   async clock(): Promise<number | null> {
     const answer: unknown = await (await fetch(this.task.clock)).json();
@@ -130,8 +148,8 @@ class Bench {
   }
 
   countsNow({ runtime }: Engine): Counts {
-    const { dispatches, readbacks, bytes, weights } = runtime.launches();
-    return { dispatches, submits: this.calls.submits, readbacks, bytes, weights, all_dispatches: this.calls.dispatches };
+    const { dispatches, readbacks, bytes, weights, replays } = runtime.launches();
+    return { dispatches, submits: this.calls.submits, readbacks, bytes, weights, replays, all_dispatches: this.calls.dispatches };
   }
 
   private async timedLoad(engine: Engine, name: string, samples: Record<string, number[]>): Promise<cpu.Model> {
@@ -142,9 +160,8 @@ class Bench {
     return model;
   }
 
-  /** Network, then cache, over and over; what the parts of a cached load take. */
+  /** Network, then cache, over and over, and what the parts of a cached load take. */
   private async loads(engine: Engine): Promise<void> {
-    const parts = { storage: 0, upload: 0 };
     await this.repeat(async () => {
       await engine.runtime.clearCache();
       phase("load");
@@ -154,14 +171,17 @@ class Bench {
       phase("load again");
       const before = { ...this.calls };
       (await this.timedLoad(engine, "load_cached", this.samples)).free();
-      parts.storage = this.calls.storing - before.storing;
-      parts.upload = this.calls.uploading - before.uploading;
+      this.add(this.samples, "storage", this.calls.storing - before.storing);
+      this.add(this.samples, "upload", this.calls.uploading - before.uploading);
     });
     this.wasmMemory = engine.memory.buffer.byteLength;
-    const own = this.task.own === null ? null : await startOwn(this.task.own);
-    const bytes = 16 << 20;
-    const hash = own === null ? null : bytes / (new Often().measure(times => repeated(times, () => own.hash(bytes))) / 1e3);
-    this.load = { ...parts, hash_bytes_per_second: hash };
+    if (this.task.own === null) return;
+    const own = await startOwn(this.task.own);
+    const [bytes, start] = [4 << 20, performance.now()];
+    // As warm as the engine's own has become.
+    do own.hash(bytes);
+    while (performance.now() - start < WARM_MS / 2);
+    this.hashBytesPerSecond = bytes / (new Often().measure(times => repeated(times, () => own.hash(bytes))) / 1e3);
   }
 
   private async timeProducts(own: Own): Promise<void> {
@@ -222,16 +242,7 @@ class Generation {
     const { bench, engine, model } = this;
     const { questions, tokens } = bench.options;
     const picture = bench.picture();
-    await bench.timed("prepare", () => model.process([picture], undefined, {}, engine.flag));
-    const idle = await bench.clock();
-    const before = await bench.clock();
-    const image = await bench.timed("encode", async () => {
-      const image = await model.encode(picture, engine.flag);
-      await engine.runtime.settled();
-      return image;
-    });
-    const after = await bench.clock();
-    if (idle !== null && before !== null && after !== null) bench.add(bench.cpu, "encode", after - before - (before - idle));
+    const image = await bench.encode(engine, model, picture);
     if (unfused !== null) await bench.timed("unfused_encode", async () => unfused.encode());
 
     const first = await this.ask(image, questions[0], tokens);
@@ -296,12 +307,7 @@ class Retrieval {
   async round(): Promise<void> {
     const { bench, engine, model } = this;
     const picture = bench.picture();
-    await bench.timed("prepare", () => model.process([picture], undefined, {}, engine.flag));
-    const image = await bench.timed("encode", async () => {
-      const image = await model.encode(picture, engine.flag);
-      await engine.runtime.settled();
-      return image;
-    });
+    const image = await bench.encode(engine, model, picture);
     await bench.timed("rank_100", () => this.rank(image));
     await bench.timed("match", () => model.matches(image.id, [bench.options.questions[0]], engine.flag));
     image.free();
@@ -329,6 +335,7 @@ const each = (change: (name: keyof Counts) => number): Counts => ({
   readbacks: change("readbacks"),
   bytes: change("bytes"),
   weights: change("weights"),
+  replays: change("replays"),
   all_dispatches: change("all_dispatches"),
 });
 const minus = (a: Counts, b: Counts): Counts => each(name => a[name] - b[name]);
@@ -359,10 +366,10 @@ function words(error: unknown): string {
 self.addEventListener("message", (event: MessageEvent<Task>) => {
   const bench = new Bench(event.data);
   const end = (error: string | null): void => {
-    const { adapter, facts, samples, cpu: cpuTime, counts, limits, products, load, wasmMemory, rounds } = bench;
+    const { adapter, facts, samples, cpu: cpuTime, counts, limits, products, hashBytesPerSecond, wasmMemory, rounds } = bench;
     const outcome: Outcome = {
       ...{ adapter, model: facts, samples, cpu: cpuTime, counts, limits: limits?.found ?? null },
-      ...{ products, load, wasm_memory: wasmMemory, rounds, error },
+      ...{ products, hash_bytes_per_second: hashBytesPerSecond, wasm_memory: wasmMemory, rounds, error },
     };
     post({ kind: "end", outcome });
   };
