@@ -45,7 +45,7 @@ export class Filmstrip {
     this.current = current;
     this.pictures.render(pictures);
     const tried = new Set(pictures.map(({ name }) => name));
-    this.samples.render(samples.filter(({ file }) => !tried.has(file)));
+    this.samples.render((samples ?? []).filter(({ file }) => !tried.has(file)));
     if (!moved) return;
     const shown = this.nav.querySelector<HTMLElement>('[aria-current="true"]');
     shown?.scrollIntoView({ block: "nearest", inline: "nearest" });

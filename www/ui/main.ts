@@ -173,9 +173,9 @@ async function loadSamples(): Promise<void> {
   try {
     const response = await fetch(new URL("samples/index.json", document.baseURI));
     const list: unknown = await response.json();
-    if (Array.isArray(list)) dispatch({ type: "samples", samples: list.filter(isSample) });
+    dispatch({ type: "samples", samples: Array.isArray(list) ? list.filter(isSample) : [] });
   } catch {
-    return; // a site without samples is whole without them
+    dispatch({ type: "samples", samples: [] }); // a site without samples is whole without them
   }
 }
 

@@ -78,7 +78,8 @@ export interface State {
   readonly device: DeviceReport | null;
   readonly model: Model;
   readonly ui: Ui | null;
-  readonly samples: readonly Sample[];
+  /** Null until it is known whether there are any. */
+  readonly samples: readonly Sample[] | null;
   readonly pictures: readonly Picture[];
   readonly current: number | null;
   readonly running: Job | null;
@@ -94,7 +95,7 @@ export const START: State = {
   device: null,
   model: { phase: "starting" },
   ui: null,
-  samples: [],
+  samples: null,
   pictures: [],
   current: null,
   running: null,

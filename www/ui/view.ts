@@ -1,11 +1,11 @@
 /** The whole page from its state, at most once a frame. */
 
-import { ArrowUp, Camera, ImageOff, ImagePlus, Link, SlidersHorizontal, Square, X } from "lucide";
+import { ArrowUp, Camera, ImageOff, Link, SlidersHorizontal, Square, X } from "lucide";
 import { problemWords } from "./answer.js";
 import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, wordButton } from "./dom.js";
 import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
 import { Look, type LookEvents } from "./look/look.js";
-import { currentPicture, type Problem, type Sample, type State } from "./state.js";
+import { currentPicture, isBroken, type Problem, type Sample, type State } from "./state.js";
 import { Talk, type TalkEvents } from "./talk.js";
 import { loading, loadWords, statusLine, w, waitingFor } from "./words.js";
 
@@ -55,7 +55,6 @@ export class View {
     this.loadButton = h("button", { type: "button", class: "plain", onclick: () => events.load() });
     this.cancelButton = wordButton("cancel", () => events.cancelLoad());
     byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton);
-    byId("drop", HTMLButtonElement).prepend(icon(ImagePlus));
     byId("drop", HTMLButtonElement).addEventListener("click", () => events.choose());
     const ways = [
       [Camera, "fromCamera", () => events.camera()],
@@ -108,10 +107,11 @@ export class View {
     setAttribute(this.root, "data-device", device?.kind ?? null);
     setAttribute(this.root, "data-model-cached", model.phase === "ready" ? String(model.info.cached) : null);
     this.welcome.hidden = !asking || pictures.length > 0;
-    this.samples.render(state.samples.slice(0, SAMPLES_AT_START));
-    byId("samples-line", HTMLElement).hidden = state.samples.length === 0;
+    this.samples.render(state.samples?.slice(0, SAMPLES_AT_START) ?? []);
+    for (const id of ["samples-line", "samples"]) byId(id, HTMLElement).hidden = state.samples?.length === 0;
     setText(byId("about", HTMLElement), state.ui?.about ?? "");
-    this.look.render(model.phase === "ready" && model.info.can.includes("attention"));
+    const picture = currentPicture(state);
+    this.look.render(model.phase === "ready" && model.info.can.includes("attention") && picture !== undefined && !isBroken(picture));
     this.renderStage(state);
     this.renderModel(state);
     this.filmstrip.render(state);

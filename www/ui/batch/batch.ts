@@ -1,8 +1,8 @@
 /** Batch: many pictures, one wish, a table that fills row by row and leaves as a file. */
 
-import { Copy, FolderPlus, ImagePlus, RotateCcw, Trash2, X } from "lucide";
+import { Copy, FolderPlus, ImageOff, ImagePlus, RotateCcw, Trash2, X } from "lucide";
 import { copied } from "../answer.js";
-import { byId, h, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
 import { DEFAULTS, type Settings } from "../settings.js";
@@ -201,6 +201,7 @@ export class Batch implements Place {
   private row({ id, path }: Row) {
     const image = h("img", { src: this.thumbs.get(id), alt: "", loading: "lazy", decoding: "async" });
     const open = h("button", { type: "button", class: "thumb", onclick: () => this.open(id) }, image);
+    image.addEventListener("error", () => image.replaceWith(icon(ImageOff)), { once: true });
     const text = h("textarea", { rows: "1", autocomplete: "off" });
     text.addEventListener("input", () => {
       grow(text);

@@ -9,7 +9,7 @@ import { duration, languageOf, loading, loadWords, w } from "../words.js";
 import { problemOf } from "../writer.js";
 import { type Cell, Grid, type Mark } from "./grid.js";
 import { type Item, Library } from "./library.js";
-import { rank, refined, type Scored } from "./rank.js";
+import { FITS, rank, refined, type Scored } from "./rank.js";
 import { Seer } from "./seer.js";
 import { Store } from "./store.js";
 
@@ -21,8 +21,6 @@ const IDLE_MS = 900;
 const AGAIN = 8;
 /** Of a search; all of thousands would move for each letter. */
 const SHOWN = 96;
-/** Below this the words are of none of the best. */
-const NO_MATCH = 0.1;
 
 export class Find implements Place {
   private readonly shell: Shell;
@@ -381,7 +379,7 @@ export class Find implements Place {
     if (found === null) return locked ? w.lastTime : failed > 0 ? w.failedSome(failed) : all > 0 && done + failed === all ? w.found(all) : "";
     if (found.length === 0) return w.noneSeen;
     if (fitting === "now") return w.fitting;
-    if (fitting === "done") return (found[0]?.itm ?? 1) < NO_MATCH ? w.noMatch : w.fitted;
+    if (fitting === "done") return (found[0]?.itm ?? 1) < FITS ? w.noMatch : w.fitted;
     return w.bestFor(text);
   }
 }

@@ -17,6 +17,9 @@ export function likeness(text: Float32Array, { data, width }: Looks): number {
   return best;
 }
 
+/** From this probability on, words and picture belong together. */
+export const FITS = 0.5;
+
 export interface Scored<T> {
   readonly item: T;
   readonly itc: number;
@@ -31,11 +34,14 @@ export function rank<T extends { readonly looks: Looks | null }>(items: readonly
   return scored.sort((a, b) => b.itc - a.itc);
 }
 
-/** Those that were looked at again come first, by both scores together, as LAVIS orders them: neither alone is the better judge. */
+/**
+ * Those that were looked at again come first: the ones that fit before the ones that do not, each in the order of what they look like.
+ * Whether words fit a picture is what a model says well; how much better one fits than another it says less well than the likeness does.
+ */
 export function refined<T>(ranked: readonly Scored<T>[], itm: ReadonlyMap<T, number>): Scored<T>[] {
   const again = ranked.flatMap(one => {
     const probability = itm.get(one.item);
     return probability === undefined ? [] : [{ ...one, itm: probability }];
   });
-  return [...again.sort((a, b) => b.itm + b.itc - a.itm - a.itc), ...ranked.filter(({ item }) => !itm.has(item))];
+  return [...again.sort((a, b) => Number(b.itm >= FITS) - Number(a.itm >= FITS) || b.itc - a.itc), ...ranked.filter(({ item }) => !itm.has(item))];
 }

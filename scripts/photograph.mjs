@@ -1,0 +1,387 @@
+// npm run photograph: the page's states as pictures, in both themes and three widths, into build/photographs/. For eyes, not for tests.
+
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { tools } from "./bootstrap.mjs";
+import { build } from "./build.mjs";
+import { flags } from "./chromium.mjs";
+import { at, main, options, say, Stop } from "./common.mjs";
+import { serve } from "./serve.mjs";
+
+const USAGE = `npm run photograph -- [STATE…] [--site FOLDER] [--width 390] [--scheme dark] [--language ko]
+  STATE    some states instead of all; --list names them
+  --site   a site that is built already`;
+
+const WIDTHS = { 390: 844, 820: 1180, 1440: 900 };
+const SHARD = /model-[0-9a-f]+\.safetensors$/;
+const sample = name => at("demo", "samples", name);
+const many = ["10-cup_of_coffee-star.png", "01-bee.png", "03-smiley_face.png", "11-cactus-owl.png"].map(sample);
+
+const ready = page => page.waitForSelector('html[data-model="ready"]');
+const drop = (page, ...files) => page.setInputFiles("#file", files);
+const captioned = page => page.waitForSelector('#caption[data-status="done"]');
+const failed = page => page.waitForSelector('#caption[data-status="failed"]');
+
+async function asked(page, ...questions) {
+  for (const [index, question] of questions.entries()) {
+    await page.fill("#question", question);
+    await page.keyboard.press("Enter");
+    await page.waitForSelector(`#turns li:nth-child(${index + 1})[data-status="done"]`);
+  }
+}
+
+async function found(page, words, fitted = true) {
+  await page.waitForSelector('#find[data-phase="ready"]');
+  await page.waitForFunction(() => Number(document.querySelector("#find")?.getAttribute("data-seen")) >= 72);
+  if (words === null) return;
+  await page.fill("#find-field", words);
+  if (fitted) await page.waitForSelector('#find[data-fitting="done"]');
+}
+
+/** Files as a drop brings them, made in the page: `make` runs there. */
+const dropMade = (page, make, argument) =>
+  page.evaluate(
+    async ([source, argument]) => {
+      const transfer = new DataTransfer();
+      const files = await new Function(`return (${source})(arguments[0])`)(argument);
+      for (const file of files) transfer.items.add(file);
+      document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+    },
+    [String(make), argument],
+  );
+
+async function hugePicture() {
+  const canvas = new OffscreenCanvas(12_500, 8000);
+  const context = canvas.getContext("2d");
+  const sky = context.createLinearGradient(0, 0, 0, 8000);
+  sky.addColorStop(0, "#9fd3ff");
+  sky.addColorStop(1, "#fff3d6");
+  context.fillStyle = sky;
+  context.fillRect(0, 0, 12_500, 8000);
+  context.fillStyle = "#f5b301";
+  context.beginPath();
+  context.arc(6200, 4000, 2400, 0, 7);
+  context.fill();
+  return [new File([await canvas.convertToBlob({ type: "image/jpeg" })], "100 megapixels.jpg", { type: "image/jpeg" })];
+}
+
+async function manyPictures(count) {
+  const files = [];
+  for (let i = 0; i < count; i++) {
+    const canvas = new OffscreenCanvas(96, 96);
+    const context = canvas.getContext("2d");
+    context.fillStyle = `hsl(${(i * 47) % 360} 60% 82%)`;
+    context.fillRect(0, 0, 96, 96);
+    context.fillStyle = `hsl(${(i * 47 + 180) % 360} 70% 45%)`;
+    context.arc(30 + (i % 5) * 9, 30 + (i % 7) * 6, 18, 0, 7);
+    context.fill();
+    files.push(new File([await canvas.convertToBlob()], `picture-${i}.png`, { type: "image/png" }));
+  }
+  return files;
+}
+
+/** The page is kept by its service worker, and the engine with it. */
+async function controlled(page) {
+  for (;;) {
+    const kept = await page.evaluate(async () => {
+      const keys = await Promise.all((await caches.keys()).map(async name => (await caches.open(name)).keys()));
+      return navigator.serviceWorker.controller !== null && keys.flat().some(({ url }) => url.endsWith("_bg.wasm"));
+    });
+    if (kept) return;
+    await page.waitForTimeout(100);
+  }
+}
+
+/** Before the worker's own code: a disk without room. */
+const FULL = 'IDBObjectStore.prototype.put = () => { throw new DOMException("no room", "QuotaExceededError"); };\n';
+
+/**
+ * Each state: how the browser is set up (`context`, `insecure`: over plain http), what the server holds back (`hold`: paths that never arrive) or changes
+ * (`change`), where it begins (`hash`, `query`), and the way there.
+ */
+const STATES = {
+  "cold-start": { hold: /\.(js|json|wasm)$/, go: page => page.waitForTimeout(300) },
+  "loading-nothing-dropped": {
+    hold: SHARD,
+    go: page => page.waitForSelector('html[data-model="loading"]'),
+  },
+  "loading-picture-waiting": {
+    hold: SHARD,
+    async go(page) {
+      await page.waitForSelector('html[data-model="loading"]');
+      await drop(page, many[0]);
+      await page.waitForSelector("#waiting:not(:empty)");
+    },
+  },
+  welcome: { go: ready },
+  "caption-streaming": {
+    // At the CPU's speed a caption is over before the camera is there: the last words are held back.
+    async go(page) {
+      await ready(page);
+      await drop(page, many[0]);
+      await captioned(page);
+      await page.evaluate(() => {
+        const words = document.querySelector("#caption-text");
+        words.textContent = words.textContent.split(" ").slice(0, 6).join(" ");
+        document.querySelector("#caption").setAttribute("data-status", "streaming");
+        document.querySelector("#send").hidden = true;
+        document.querySelector("#stop").hidden = false;
+      });
+    },
+  },
+  "chat-of-five": {
+    async go(page) {
+      await ready(page);
+      await drop(page, ...many);
+      await captioned(page);
+      await asked(
+        page,
+        "What is this?",
+        "What color is the background?",
+        "Is there a star?",
+        "What color is the star?",
+        "How many things are there?",
+      );
+    },
+  },
+  stopped: {
+    async go(page) {
+      await ready(page);
+      await drop(page, many[1]);
+      await captioned(page);
+      await page.evaluate(() => {
+        new MutationObserver(() => document.querySelector('#turns [data-status="streaming"]') && document.querySelector("#stop").click()).observe(
+          document.querySelector("#turns"),
+          { subtree: true, childList: true, attributes: true },
+        );
+      });
+      await page.fill("#question", "What is this?");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector('#turns li:is([data-status="stopped"], [data-status="done"])');
+    },
+  },
+  "other-captions": {
+    async go(page) {
+      await ready(page);
+      await drop(page, many[0]);
+      await captioned(page);
+      await page.click("#caption .actions button:last-child");
+      await page.waitForSelector("#caption .others li");
+    },
+  },
+  "attention-on": {
+    async go(page) {
+      await ready(page);
+      await drop(page, many[0]);
+      await captioned(page);
+      await page.click("#look-toggle");
+      await page.click("#caption-text .word:nth-of-type(4)");
+      await page.waitForFunction(() => /coffee/.test(document.querySelector("#look-note")?.textContent ?? ""));
+    },
+  },
+  settings: {
+    async go(page) {
+      await ready(page);
+      await page.click("#open-settings");
+      await page.waitForSelector("#settings[open]");
+    },
+  },
+  "find-encoding": {
+    hash: "#/find",
+    async go(page) {
+      await page.waitForSelector('#find[data-phase="ready"]');
+      await page.waitForFunction(() => Number(document.querySelector("#find")?.getAttribute("data-seen")) >= 6);
+    },
+  },
+  "find-gallery": { hash: "#/find", go: page => found(page, null) },
+  "find-results": { hash: "#/find", go: page => found(page, "a red car") },
+  "find-none": { hash: "#/find", go: page => found(page, "a dentist in a submarine") },
+  "batch-empty": {
+    hash: "#/batch",
+    async go(page) {
+      await ready(page);
+      await page.waitForSelector("#batch .empty");
+    },
+  },
+  "batch-running": {
+    hash: "#/batch",
+    async go(page) {
+      await ready(page);
+      const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.click("#batch .empty button:first-child")]);
+      const broken = { name: "broken.png", mimeType: "image/png", buffer: Buffer.from("no picture") };
+      const files = [many[0], many[1], null, many[2], many[3], ...many, ...many, ...many];
+      await chooser.setFiles(
+        files.map(path => (path === null ? broken : { name: path.split("/").at(-1), mimeType: "image/png", buffer: readFileSync(path) })),
+      );
+      await page.click("#batch-run:enabled");
+      await page.waitForSelector('#batch-table tr:nth-child(4)[data-status="done"]');
+    },
+  },
+  "batch-done": {
+    hash: "#/batch",
+    async go(page) {
+      await ready(page);
+      await page.click("#batch .empty button:last-child");
+      await page.click("#batch-run:enabled");
+      await page.waitForSelector('#batch[data-run="done"]');
+    },
+  },
+  models: {
+    async go(page) {
+      await ready(page);
+      await page.click("#status");
+      await page.waitForSelector("#cache li");
+      await page.click("#details .known button");
+      await page.waitForSelector("#use-model");
+    },
+  },
+  "no-webgpu": {
+    query: "",
+    async go(page) {
+      await ready(page);
+      await page.click("#status");
+      await page.waitForSelector("#cache li");
+    },
+  },
+  offline: {
+    async go(page, { context }) {
+      await ready(page);
+      await controlled(page);
+      await context.setOffline(true);
+      await page.reload();
+      await ready(page);
+      await drop(page, many[2]);
+      await captioned(page);
+    },
+  },
+  "update-ready": {
+    // The worker's file differs each time it is asked for, as it does with a new version.
+    change: (path, bytes) => (path.endsWith("/sw.js") ? Buffer.concat([bytes, Buffer.from(`\n// ${process.hrtime.bigint()}`)]) : bytes),
+    async go(page) {
+      await ready(page);
+      await controlled(page);
+      await page.reload();
+      await ready(page);
+      await page.waitForSelector("#update");
+    },
+  },
+  "no-room": {
+    change: (path, bytes) => (path.endsWith("/worker.js") ? Buffer.concat([Buffer.from(FULL), bytes]) : bytes),
+    async go(page) {
+      await ready(page);
+      await page.waitForSelector("#model-problem:not([hidden])");
+    },
+  },
+  "model-damaged": {
+    // The smallest, which is soon fetched and refused.
+    change: (path, bytes) => (SHARD.test(path) && bytes.length < 1e5 ? Buffer.from(bytes).fill(7, 5000, 5100) : bytes),
+    go: page => page.waitForSelector('html[data-model="failed"]'),
+  },
+  "camera-denied": {
+    async go(page) {
+      await ready(page);
+      await page.click("#ways-in button");
+      await page.waitForSelector("#camera .problem:not([hidden])");
+    },
+  },
+  "broken-picture": {
+    async go(page) {
+      await ready(page);
+      await page.setInputFiles("#file", [{ name: "holiday.png", mimeType: "image/png", buffer: Buffer.from("no picture") }]);
+      await failed(page);
+    },
+  },
+  "five-hundred": {
+    context: { bypassCSP: true },
+    async go(page) {
+      await ready(page);
+      await dropMade(page, manyPictures, 500);
+      await captioned(page);
+    },
+  },
+  "plain-http": {
+    insecure: true,
+    async go(page) {
+      await ready(page);
+      await page.click("#status");
+      await page.waitForSelector("#details[open]");
+    },
+  },
+  "huge-picture": {
+    context: { bypassCSP: true }, // the picture is made in the page
+    async go(page) {
+      await ready(page);
+      await dropMade(page, hugePicture);
+      await page.waitForSelector('#caption:is([data-status="done"], [data-status="failed"])');
+    },
+  },
+};
+
+async function photograph(browser, folder, out, { state, width, scheme, language }) {
+  const { context: how = {}, hold, change, hash = "", query = "?device=cpu", insecure = false, go } = STATES[state];
+  const site = await serve({ mounts: { "/": folder }, ...(change && { transform: change }) });
+  const touch = width < 1000;
+  const context = await browser.newContext({
+    ...how,
+    viewport: { width, height: WIDTHS[width] },
+    colorScheme: scheme,
+    locale: language,
+    hasTouch: touch,
+    isMobile: touch,
+    deviceScaleFactor: 1,
+  });
+  const page = await context.newPage();
+  try {
+    if (hold)
+      await page.route(
+        url => hold.test(url.pathname),
+        () => {},
+      );
+    const origin = insecure ? site.origin.replace("localhost", HTTP) : site.origin;
+    await page.goto(`${origin}/${query}${hash}`, { waitUntil: hold ? "commit" : "load" });
+    page.setDefaultTimeout(60_000);
+    await go(page, { context });
+    await page.waitForTimeout(400); // what moves has arrived
+    await page.screenshot({ path: join(out, `${state}-${width}-${scheme}.png`) });
+  } finally {
+    await context.close();
+    await site.close();
+  }
+}
+
+/** A name that is this machine, and no secure context. */
+const HTTP = "pictures.test";
+
+await main(async args => {
+  const flagsOf = { list: false, site: true, width: true, scheme: true, language: true, help: false };
+  const { rest, list, site, width, scheme, language = "en-US", help } = options(args, flagsOf, USAGE);
+  if (help) return say(USAGE);
+  if (list) return say(Object.keys(STATES).join("\n"));
+  const unknown = rest.filter(name => !Object.hasOwn(STATES, name));
+  if (unknown.length > 0) throw new Stop(`unknown state ${unknown.join(", ")}\n${USAGE}`);
+  const { chromium: executablePath } = await tools({ tests: true });
+  const folder = site ?? (await build({ quick: true })).dir;
+  const out = at("build", "photographs");
+  if (rest.length === 0) rmSync(out, { recursive: true, force: true });
+  mkdirSync(out, { recursive: true });
+  const { chromium } = await import("playwright-core");
+  const browser = await chromium.launch({ executablePath, args: [...flags, `--host-resolver-rules=MAP ${HTTP} 127.0.0.1`], headless: true });
+  let failures = 0;
+  try {
+    for (const state of rest.length > 0 ? rest : Object.keys(STATES)) {
+      for (const one of width ? [Number(width)] : Object.keys(WIDTHS).map(Number)) {
+        for (const theme of scheme ? [scheme] : ["light", "dark"]) {
+          const failed = await photograph(browser, folder, out, { state, width: one, scheme: theme, language }).then(
+            () => "",
+            error => String(error).split("\n")[0],
+          );
+          if (failed) failures += 1;
+          say(`${state}-${one}-${theme}${failed ? `: ${failed}` : ""}`);
+        }
+      }
+    }
+  } finally {
+    await browser.close();
+  }
+  return failures > 0 ? 1 : 0;
+});
