@@ -31,10 +31,15 @@ fn filled(device: &Device, plan: Plan, quant: Quant) -> (Weights, usize) {
     let mut bytes = 0;
     for (seed, (key, request)) in plan.iter().enumerate() {
         let (rows, columns) = (request.shape[0], request.shape[1..].iter().product::<usize>());
-        // Small words and large positions, or the tied head says the same word for ever.
-        let scale = if key.ends_with("embed_tokens.weight") { 0.05 } else { 1.0 };
-        let scale = if key.ends_with("embed_positions.weight") { 20.0 } else { scale };
-        let values: Vec<f32> = noise(rows * columns, seed as u64 + 1).iter().map(|value| value * scale).collect();
+        // Norms that norm, small words and large positions: else the tied head says the same word for ever.
+        let (scale, around) = match key.as_str() {
+            key if key.ends_with("norm.weight") => (0.2, 1.0),
+            key if key.ends_with("norm.bias") => (0.02, 0.0),
+            key if key.ends_with("embed_tokens.weight") => (0.2, 0.0),
+            key if key.ends_with("embed_positions.weight") => (4.0, 0.0),
+            _ => (0.5, 0.0),
+        };
+        let values: Vec<f32> = noise(rows * columns, seed as u64 + 1).iter().map(|value| around + value * scale).collect();
         let part = match request.role {
             Role::Matrix => {
                 bytes += rows * words_per_row(quant, columns) * 4;

@@ -1,6 +1,6 @@
 //! y = activation(norm(x)·Wᵀ + b)·gate + residual, with W packed in any `Quant` and dequantized inside the kernel (`Exact`
-//! arithmetic: dequantized weights times f32 activations; on the CPU a `Matrix` may ask for integers instead). x [m, in], W [out, in], b [out], gate or residual [m, out] → y [m, out].
-//! One launch a chunk of W.
+//! arithmetic: dequantized weights times f32 activations; on the CPU a `Matrix` may ask for integers instead). x [m, in],
+//! W [out, in], b [out], gate or residual [m, out] → y [m, out]. One launch a chunk of W.
 //!
 //! On the GPU there are three ways: with few rows (a decode step, its beams) a workgroup shares the columns of some outputs and
 //! reads each weight once, a norm before it riding along; with many rows (an encoding, a prompt) it makes a tile from slices in
@@ -44,15 +44,9 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>>
     }
     match device_kind(x) {
         #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => {
-            let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
-            crate::ops::cpu::linear::linear(normed.as_ref().unwrap_or(x), weight, fused)
-        }
+        DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, fused),
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => {
-            let normed = fused.norm.map(|norm| norm.of(x)).transpose()?;
-            gpu::linear(normed.as_ref().unwrap_or(x), weight, fused, gpu::Variant::choose(rows))
-        }
+        DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows)),
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("linear", format!("no {kind:?} in this build"))),
     }
