@@ -120,7 +120,7 @@ pub(crate) mod gpu {
     impl Variant {
         pub(crate) const ALL: [Self; 2] = [Self::Query, Self::Tile];
 
-        fn choose(queries: usize, heads: Heads) -> Self {
+        pub(crate) fn choose(queries: usize, heads: Heads) -> Self {
             if queries >= TILE / 2 && Self::Tile.fits(heads) && !software_adapter() { Self::Tile } else { Self::Query }
         }
 
