@@ -401,7 +401,7 @@ async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3
     // The second prompt does not attend to its first position (where that leaves any).
     let mask = [vec![1; prompt], (0..prompt).map(|j| u32::from(j > 0 || prompt == 1)).collect::<Vec<u32>>()];
     let mut state = StepState::new(device, &mask, &[prompt as i32, prompt as i32 - 1], beams, capacity)?;
-    let (mut k_cache, mut v_cache) = (state.cache(width), state.cache(width));
+    let mut caches = [0, 1].map(|_| (state.cache(width), state.cache(width)));
     let (mut keys, mut values) = (vec![vec![]; rows], vec![vec![]; rows]);
     let mut worst = 0.0f32;
     for positions in [prompt, 1, 1] {
@@ -439,11 +439,12 @@ async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3
             }
         }
         let [q, k, v] = [q, k, v].map(|values| floats(device, &values, [active * positions, width]));
-        // Once as three tensors, once as one fused product: of the same positions, so the second writes what the first wrote.
+        // Once as three tensors, once as one fused product, each with caches of its own: whatever puts a position there is seen.
         let fused = Tensor::cat(vec![q.clone(), k.clone(), v.clone()], 1);
         let parts = [0, 1, 2].map(|place| Rows { tensor: &fused, offset: place * width });
-        for parts in [[Rows::whole(&q), Rows::whole(&k), Rows::whole(&v)], parts] {
-            let found = cached_attention(&state, parts, &mut k_cache, &mut v_cache, heads, by_distance.as_ref())?;
+        let separate = [&q, &k, &v].map(Rows::whole);
+        for (parts, (k_cache, v_cache)) in [separate, parts].into_iter().zip(&mut caches) {
+            let found = cached_attention(&state, parts, k_cache, v_cache, heads, by_distance.as_ref())?;
             worst = worst.max(compare("cached_attention", &read_floats(found).await?, &expected)?);
         }
         advance(&mut state, &ints(device, &vec![7; rows]), positions, &ints(device, &[-1]), 0)?;
