@@ -14,20 +14,20 @@ var<workgroup> rescale: array<f32, QUERIES>;
 var<workgroup> key_count: u32;
 
 // One query's running softmax takes in its scores of this tile; they become weights.
-fn join_scores(of: u32, count: u32) {
-    let at = of * KEYS;
-    var next = highest[of];
+fn join_scores(asker: u32, count: u32) {
+    let at = asker * KEYS;
+    var next = highest[asker];
     for (var j = 0u; j < count; j++) { next = max(next, weights[at + j]); }
-    let factor = exp(highest[of] - next);
-    var total = totals[of] * factor;
+    let factor = exp(highest[asker] - next);
+    var total = totals[asker] * factor;
     for (var j = 0u; j < KEYS; j++) {
         let weight = select(0.0, exp(weights[at + j] - next), j < count);
         weights[at + j] = weight;
         total += weight;
     }
-    highest[of] = next;
-    totals[of] = total;
-    rescale[of] = factor;
+    highest[asker] = next;
+    totals[asker] = total;
+    rescale[asker] = factor;
 }
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
@@ -77,18 +77,18 @@ fn main(
         for (var p = 0u; p < PLACES; p++) {
             let place = lane + p * WORKGROUP;
             if (place < QUERIES * HEAD_DIM) {
-                let of = place / HEAD_DIM;
-                var sum = sums[p] * rescale[of];
-                for (var i = 0u; i < KEYS; i++) { sum += weights[of * KEYS + i] * rows[i * HEAD_DIM + place % HEAD_DIM]; }
+                let asker = place / HEAD_DIM;
+                var sum = sums[p] * rescale[asker];
+                for (var i = 0u; i < KEYS; i++) { sum += weights[asker * KEYS + i] * rows[i * HEAD_DIM + place % HEAD_DIM]; }
                 sums[p] = sum;
             }
         }
     }
     for (var p = 0u; p < PLACES; p++) {
         let place = lane + p * WORKGROUP;
-        let of = place / HEAD_DIM;
-        if (of < QUERIES && first_query + of <= last) {
-            y[output_at(Query(batch, first_query + of, head, keys)) + place % HEAD_DIM] = sums[p] / totals[of];
+        let asker = place / HEAD_DIM;
+        if (asker < QUERIES && first_query + asker <= last) {
+            y[output_at(Query(batch, first_query + asker, head, keys)) + place % HEAD_DIM] = sums[p] / totals[asker];
         }
     }
 }
