@@ -90,9 +90,16 @@ export interface LoadParams {
   /** HF's name of the class to make of the folder, where that is not the folder's own. */
   readonly as?: string;
 }
+/** Headers and credentials go to the model's own origin alone, and never along with a redirect. None of it is logged or kept. */
 export interface RequestOptions {
-  readonly headers?: Record<string, string>;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly credentials?: "omit" | "same-origin" | "include";
+  /** Other origins that a redirect may lead to (`https://cdn.example.org`): none where absent. */
+  readonly origins?: readonly string[];
+  /** What a signed address ends with, the same for every file; that of the model's address where absent. */
+  readonly query?: string;
+  /** Whole addresses of files, by name: signed ones, each for itself. */
+  readonly addresses?: Readonly<Record<string, string>>;
 }
 
 export interface LoadedModel {
