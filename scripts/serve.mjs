@@ -31,11 +31,13 @@ const TYPES = {
 /**
  * Serves `mounts` ({"/": folder, "/models/": folder}; the longest prefix wins) and `made` ({"/path": () => string | Buffer}).
  * A mounted folder's `_headers` file is obeyed as some static hosts do, but for `plain`. `transform(path, bytes)` may return other bytes: tests damage files with it.
+ * `instead(path, request, response)` sees a request first, and answers it itself where it returns true.
  * @param {{ mounts?: Record<string, string>, made?: Record<string, () => string | Buffer>, port?: number, host?: string, plain?: boolean,
- *   transform?: (path: string, bytes: Buffer) => Buffer }} [options]
+ *   transform?: (path: string, bytes: Buffer) => Buffer,
+ *   instead?: (path: string, request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse) => boolean }} [options]
  * Returns { origin, port, requests, count(pattern), forget(), close() }; requests is a list of the paths asked for, in order.
  */
-export async function serve({ mounts = {}, made = {}, port = 0, host = "localhost", transform, plain: bare = false } = {}) {
+export async function serve({ mounts = {}, made = {}, port = 0, host = "localhost", transform, instead, plain: bare = false } = {}) {
   const requests = [];
   const places = [];
   for (const [prefix, folder] of Object.entries(mounts)) {
@@ -55,6 +57,7 @@ export async function serve({ mounts = {}, made = {}, port = 0, host = "localhos
     const asked = decode(request.url ?? "/");
     if (asked === null) return plain(response, 400, "bad request");
     requests.push(asked);
+    if (instead?.(asked, request, response)) return;
     if (request.method !== "GET" && request.method !== "HEAD") return plain(response, 405, "only GET and HEAD", { allow: "GET, HEAD" });
     if (Object.hasOwn(made, asked))
       return send(request, response, { body: Buffer.from(await made[asked]()), headers: { "content-type": typeOf(asked) } });

@@ -232,7 +232,7 @@ const deaths: [string, (worker: FakeWorker) => void, Code][] = [
 for (const [how, kill, expected] of deaths) {
   test(`a worker that ${how} ends every call under way with ${expected}, and is not asked again`, async () => {
     const { engine, image, last } = await withImage();
-    const [answer, report] = [image.ask("what is this?"), engine.cache.report()];
+    const [answer, report] = [image.attention({ for: "what" }), engine.cache.report()];
     await turn();
     kill(last());
     await assert.rejects(async () => answer, code(expected));
@@ -298,7 +298,7 @@ test("a device that cannot start fails every call, and the next one tries anew",
 
 test("a reply of another version ends the worker: none of its answers can be trusted", async () => {
   const { image, last } = await withImage();
-  const answer = image.ask("what is this?");
+  const answer = image.attention({ for: "what" });
   await turn();
   const strange: Reply = JSON.parse('{"kind":"telepathy","id":3}');
   last().say(strange);

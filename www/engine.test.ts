@@ -198,3 +198,83 @@ test("a class of the caller's choice is loaded again as that class", async () =>
   last().say({ kind: "done", call: "generate", id: last().idOf("generate"), result: generated("fine") });
   assert.equal((await caption).text, "fine");
 });
+
+/** A captioner that is writing, with what has been said of its answer. */
+async function writing(options: object = {}) {
+  const all = withWorkers({ encode: () => ({ image: 1, width: 1, height: 1 }) });
+  const image = await (await all.engine.load(FOLDER)).encode(new Blob([new Uint8Array([0x89, 0x50, 0x4e, 0x47])]));
+  const heard: string[] = [];
+  const caption = image.caption(options);
+  const listening = (async () => {
+    for await (const piece of caption) heard.push(piece);
+  })().catch(() => {});
+  await turns();
+  const say = (...pieces: string[]) => {
+    for (const text of pieces) all.last().say({ kind: "piece", id: all.last().idOf("generate"), text });
+  };
+  const end = (text: string) => all.last().say({ kind: "done", call: "generate", id: all.last().idOf("generate"), result: generated(text) });
+  return { ...all, image, caption, heard, listening, say, end };
+}
+
+test("an answer whose worker dies is said again, silently up to what was shown, and goes on", async () => {
+  const { caption, heard, listening, say, end, workers, last } = await writing({ do_sample: true });
+  say("a ", "red ");
+  last().say(DEAD);
+  await turns();
+  assert.equal(workers.length, 2);
+  const [first] = workers;
+  assert.deepEqual(last().paramsOf("generate"), first?.paramsOf("generate"), "with the same draws");
+  assert.equal(typeof last().paramsOf("generate")[0]?.options.seed, "number");
+  say("a r", "ed ca", "r");
+  end("a red car");
+  assert.equal((await caption).text, "a red car");
+  await listening;
+  assert.deepEqual(heard, ["a ", "red ", "ca", "r"]);
+});
+
+test("an answer that goes otherwise, or dies once more, fails with what was shown", async () => {
+  const other = await writing();
+  other.say("a red");
+  other.last().say(DEAD);
+  await turns();
+  other.say("a blue");
+  await turns();
+  assert.equal(other.last().count("stop"), 1);
+  other.end("a blue car");
+  await assert.rejects(
+    async () => other.caption,
+    (error: unknown) => error instanceof Blip2Error && error.is("device-lost") && error.partial === "a red",
+  );
+  assert.deepEqual(other.heard, ["a red"]);
+
+  const twice = await writing();
+  twice.say("a red");
+  for (const _ of [1, 2]) {
+    twice.last().say(DEAD);
+    await turns();
+  }
+  await assert.rejects(
+    async () => twice.caption,
+    (error: unknown) => error instanceof Blip2Error && error.is("device-lost") && error.partial === "a red",
+  );
+  assert.equal(twice.workers.length, 2);
+});
+
+test("an answer is not said again when it was aborted, or its engine disposed", async () => {
+  const controller = new AbortController();
+  const aborted = await writing({ signal: controller.signal });
+  controller.abort("enough");
+  aborted.last().say(DEAD);
+  await assert.rejects(
+    async () => aborted.caption,
+    error => error === "enough",
+  );
+  const disposed = await writing();
+  await disposed.engine.dispose();
+  await assert.rejects(
+    async () => disposed.caption,
+    (error: unknown) => error instanceof Blip2Error && error.code === "aborted",
+  );
+  await turns();
+  assert.equal(aborted.workers.length + disposed.workers.length, 2);
+});

@@ -5,6 +5,7 @@ import { Connection, scriptMissing, type WorkerLike } from "./client.js";
 import { Blip2Error, broken, fromFacts, inputInvalid } from "./error.js";
 import { type AskOptions, type CallOptions, Generation, STOPPED_AT_ONCE } from "./generation.js";
 import { imageBytes, type ImageInput } from "./image.js";
+import { cutShort, Replay, repeatable, wentOtherwise } from "./replay.js";
 import type {
   Arithmetic,
   Attention,
@@ -14,6 +15,7 @@ import type {
   EncodedImage,
   FloatTensor,
   Generated,
+  GenerateParams,
   Inspection,
   LoadParams,
   ModelInfo,
@@ -131,6 +133,11 @@ export class Engine {
     this.current?.die(new Blip2Error("aborted", {}, { message: "the engine was disposed", hint: "", retryable: false }));
   }
 
+  /** @internal */
+  get isDisposed(): boolean {
+    return this.disposed;
+  }
+
   /** @internal The living worker, or a new one. */
   connect(): Connection {
     if (this.disposed) throw inputInvalid("engine", "it was disposed");
@@ -238,6 +245,11 @@ export class Blip2 {
       await value.then(handle => connection.call("release", { kind: "model", handle })).catch(() => {});
     }
     this.engine.forget(this);
+  }
+
+  /** @internal Neither it nor its engine was disposed. */
+  get inUse(): boolean {
+    return !this.disposed && !this.engine.isDisposed;
   }
 
   /** @internal Errors: input-invalid. */
@@ -359,15 +371,38 @@ export class Blip2Image {
       const write = async (): Promise<Generated> => {
         this.blip2.needs(task);
         const asked = await orAborted(prompt(), signal);
+        const params = { prompt: asked, options: repeatable(options) };
+        const replay = new Replay(emit);
+        try {
+          return await attempt(params, replay);
+        } catch (error) {
+          if (!this.lost || signal?.aborted) throw error;
+          replay.again();
+          return await attempt(params, replay).catch((error: unknown) => {
+            throw signal?.aborted ? error : cutShort(error, replay.text);
+          });
+        }
+      };
+      const attempt = async (params: Omit<GenerateParams, "image">, replay: Replay): Promise<Generated> => {
         const { connection, value } = this.inThisWorker();
         const { image } = await orAborted(value, signal);
-        if (stopped) return STOPPED_AT_ONCE;
-        const running = connection.run("generate", { image, prompt: asked, options }, { signal, onPiece: emit });
-        stop = running.stop;
-        return running.result;
+        if (stopped) return { ...STOPPED_AT_ONCE, text: replay.text.trim() };
+        const running = connection.run("generate", { image, ...params }, { signal, onPiece: piece => replay.hear(piece) || running.stop() });
+        stop = () => {
+          stopped = true;
+          running.stop();
+        };
+        const generated = await running.result;
+        if (replay.diverged) throw wentOtherwise(replay.text);
+        return generated;
       };
       return { done: write(), stop: () => stop() };
     });
+  }
+
+  /** Its worker has died, and was not ended by whoever uses it. */
+  private get lost(): boolean {
+    return !this.disposed && this.held !== null && !this.held.connection.alive && this.blip2.inUse;
   }
 
   /** @internal */
@@ -406,10 +441,12 @@ export function loadParams(source: Source, { integrity, request, as, arithmetic 
   }
   if (url.protocol !== "https:" && url.protocol !== "http:") throw inputInvalid("source", `${url.protocol} addresses cannot be loaded`);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
+  const signed = url.search === "" ? request : { query: url.search, ...request };
+  url.search = "";
   return {
     url: url.href,
     ...(integrity !== undefined && { integrity }),
-    ...(request !== undefined && { request }),
+    ...(signed !== undefined && { request: signed }),
     ...(as !== undefined && { as }),
     ...(arithmetic !== undefined && { arithmetic }),
   };

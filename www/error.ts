@@ -63,13 +63,16 @@ export class Blip2Error<C extends Code = Code> extends Error {
   readonly hint: string;
   /** Whether the same call may succeed when it is made again. */
   readonly retryable: boolean;
+  /** Of an answer whose engine died: what had been said of it. Absent of everything else. */
+  readonly partial?: string;
 
-  constructor(code: C, facts: Facts<C>, words: { message: string; hint: string; retryable: boolean; cause?: unknown }) {
+  constructor(code: C, facts: Facts<C>, words: { message: string; hint: string; retryable: boolean; cause?: unknown; partial?: string }) {
     super(words.message, words.cause === undefined ? undefined : { cause: words.cause });
     this.code = code;
     this.facts = facts;
     this.hint = words.hint;
     this.retryable = words.retryable;
+    if (words.partial !== undefined) this.partial = words.partial;
   }
 
   /** Narrows `facts`: `if (error.is("network")) error.facts.url`. */

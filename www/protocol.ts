@@ -93,9 +93,17 @@ export interface LoadParams {
 }
 /** How q8 and q4 weights meet activations on the CPU. A GPU knows only `exact`. */
 export type Arithmetic = "exact" | "int8";
+
+/** Headers and credentials go to the model's own origin alone, and never along with a redirect. None of it is logged or kept. */
 export interface RequestOptions {
-  readonly headers?: Record<string, string>;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly credentials?: "omit" | "same-origin" | "include";
+  /** Other origins that a redirect may lead to (`https://cdn.example.org`): none where absent. */
+  readonly origins?: readonly string[];
+  /** What a signed address ends with, the same for every file; that of the model's address where absent. */
+  readonly query?: string;
+  /** Whole addresses of files, by name: signed ones, each for itself. */
+  readonly addresses?: Readonly<Record<string, string>>;
 }
 
 export interface LoadedModel {

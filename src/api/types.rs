@@ -11,7 +11,13 @@ export interface Adapter { name: string; backend: string; software: boolean; kin
 export interface LoadOptions {
   /** `sha256-…` of the index, and through it of every file. */
   integrity?: string;
-  request?: { headers?: Record<string, string>; credentials?: "omit" | "same-origin" | "include" };
+  request?: {
+    readonly headers?: Readonly<Record<string, string>>;
+    readonly credentials?: "omit" | "same-origin" | "include";
+    readonly origins?: readonly string[];
+    readonly query?: string;
+    readonly addresses?: Readonly<Record<string, string>>;
+  };
   /** One of HF's classes, where it is not the one that was saved. */
   as?: string;
   /** On the CPU, of q8 and q4 weights: "int8" (the default there) is several times as fast and about 1 % off, "exact" is not. */

@@ -8,10 +8,12 @@ use indexed_db_futures::internals::SystemRepr;
 use indexed_db_futures::prelude::*;
 use indexed_db_futures::transaction::{Transaction, TransactionMode};
 use js_sys::{ArrayBuffer, Function, Promise, Reflect, Uint8Array};
+use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::storage::{Estimate, Storage};
+use super::locks;
+use super::storage::{Estimate, Storage, Turn};
 use crate::error::{Error, Result};
 
 const DATABASE: &str = "blip2-web";
@@ -21,6 +23,8 @@ const STORE: &str = "files";
 #[derive(Default)]
 pub struct IndexedDb {
     connection: RefCell<Option<Database>>,
+    /// What the browser calls when the connection is in somebody's way.
+    closing: RefCell<Option<Closure<dyn FnMut()>>>,
 }
 
 /// What became of a request to the database.
@@ -42,8 +46,20 @@ impl IndexedDb {
             Ok(())
         });
         let database = request.await.map_err(|error: OpenDbError| Failure::Other(error.to_string()))?;
+        self.make_way(&database);
         *self.connection.borrow_mut() = Some(database.clone());
         Ok(database)
+    }
+
+    /// Whoever wants to delete the database, or a newer version of this page to change it, waits until every connection is closed.
+    fn make_way(&self, database: &Database) {
+        let raw: JsValue = database.as_sys().clone().into();
+        let close = Closure::<dyn FnMut()>::new({
+            let database = database.clone();
+            move || database.clone().close()
+        });
+        let _ = Reflect::set(&raw, &"onversionchange".into(), close.as_ref());
+        *self.closing.borrow_mut() = Some(close);
     }
 
     /// Does `work` in a transaction of its own, on a new connection when the old one is lost.
@@ -126,6 +142,10 @@ impl Storage for IndexedDb {
         };
         let persistent = call("persisted").await.and_then(|said| said.as_bool()).unwrap_or(false);
         Ok(Estimate { usage: number("usage"), quota: number("quota"), persistent })
+    }
+
+    async fn turn(&self, name: &str) -> Turn {
+        locks::turn(&format!("{DATABASE}/{name}")).await.unwrap_or_default()
     }
 }
 

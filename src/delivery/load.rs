@@ -9,9 +9,9 @@ use super::address::Address;
 use super::cache::{Cache, Content, Load, Record};
 use super::fetch::{Access, Freshness, Network, Retry, Size, Wanted, fetch};
 use super::integrity::sha256_of;
-use super::lanes::Lanes;
+use super::lanes::{First, Lanes, race};
 use super::progress::{Expected, Meter, Progress};
-use super::storage::Storage;
+use super::storage::{Storage, Turn};
 use crate::error::{Error, Result};
 use crate::weights::index::{INDEX_FILE, Index, Stage};
 
@@ -19,6 +19,8 @@ use crate::weights::index::{INDEX_FILE, Index, Stage};
 const INDEX_LIMIT: u64 = 64 << 20;
 /// Transfers and writes at a time: enough to hide the way to the host, few enough for the memory of a phone.
 const AT_ONCE: usize = 4;
+/// So long another tab may take to bring a shard before this one fetches it too: a tab in the background may be slowed down.
+const PATIENCE_MS: u32 = 10_000;
 
 /// What a caller of `load` may ask for.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -155,7 +157,7 @@ fn plan(index: &Index) -> Vec<Planned> {
 /// From the host, or where it cannot be reached, as it was kept.
 async fn fetch_index<N: Network, S: Storage>(source: &Source<'_, N, S>, options: &LoadOptions) -> Result<(Index, Vec<u8>)> {
     let expected = options.integrity.as_deref().map(sha256_of).transpose()?;
-    let url = source.address.file(INDEX_FILE)?;
+    let (url, access) = options.request.way_to(source.address, INDEX_FILE)?;
     let kept = kept_index(source).await.filter(|(content, _)| expected.as_ref().is_none_or(|expected| content.sha256 == *expected));
     let bytes = match kept {
         // Its hash is known, so the host has nothing to add.
@@ -164,7 +166,7 @@ async fn fetch_index<N: Network, S: Storage>(source: &Source<'_, N, S>, options:
             let sha256 = expected.as_deref();
             let wanted = Wanted { name: INDEX_FILE, url: &url, size: Size::AtMost(INDEX_LIMIT), sha256, freshness: Freshness::Revalidate };
             let retry = if kept.is_some() { Retry::NEVER } else { Retry::default() };
-            match (fetch(source.network, &wanted, &options.request, &retry, &|_| {}).await, kept) {
+            match (fetch(source.network, &wanted, &access, &retry, &|_| {}).await, kept) {
                 (Ok(bytes), _) => bytes,
                 (Err(error @ Error::Network { .. }), Some((_, bytes))) if error.retryable() => bytes,
                 (Err(error), _) => return Err(error),
@@ -228,6 +230,14 @@ impl<'a, S: Storage> Keeper<'a, S> {
         self.note(self.cache.get(content).await).flatten()
     }
 
+    /// As `get`, of what another tab may have kept since.
+    async fn get_anew(&self, content: &Content) -> Option<Vec<u8>> {
+        if !self.keeps() {
+            return None;
+        }
+        self.note(self.cache.get(content).await).flatten()
+    }
+
     async fn put(&self, content: &Content, bytes: &[u8]) {
         if self.keeps() {
             self.note(self.cache.put(content, bytes, &self.load()).await);
@@ -258,7 +268,7 @@ struct Delivery<'a, N, S> {
 }
 
 enum Step<'a> {
-    Arrived { file: &'a Planned, bytes: Vec<u8>, cached: bool },
+    Arrived { file: &'a Planned, bytes: Vec<u8>, cached: bool, turn: Turn },
     Kept,
 }
 
@@ -288,11 +298,11 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
             match lanes.next().await.transpose()? {
                 None => return Ok(()),
                 Some(Step::Kept) => {}
-                Some(Step::Arrived { file, bytes, cached }) => {
+                Some(Step::Arrived { file, bytes, cached, turn }) => {
                     use_it(file, &bytes).await?;
                     self.meter.done(&file.name, cached);
                     if !cached {
-                        lanes.push(self.keep(file, bytes));
+                        lanes.push(self.keep(file, bytes, turn));
                     }
                 }
             }
@@ -301,21 +311,39 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
 
     async fn bring<'f>(&self, file: &'f Planned) -> Result<Step<'f>> {
         if let Some(bytes) = self.keeper.get(&file.content).await {
-            return Ok(Step::Arrived { file, bytes, cached: true });
+            return Ok(Step::Arrived { file, bytes, cached: true, turn: Turn::default() });
         }
-        let url = self.source.address.file(&file.name)?;
+        let turn = self.turn(&file.content).await;
+        if let Some(bytes) = self.keeper.get_anew(&file.content).await {
+            return Ok(Step::Arrived { file, bytes, cached: true, turn });
+        }
+        let (url, access) = self.options.request.way_to(self.source.address, &file.name)?;
         // The browser's own cache would keep a second copy.
         let freshness = if self.keeper.keeps() { Freshness::Bypass } else { Freshness::Any };
         let sha256 = Some(file.content.sha256.as_str());
         let wanted = Wanted { name: &file.name, url: &url, size: Size::Exactly(file.content.bytes), sha256, freshness };
         self.meter.download(&file.name);
         let on_bytes = |loaded| self.meter.advance(&file.name, loaded);
-        let bytes = fetch(self.source.network, &wanted, &self.options.request, &Retry::default(), &on_bytes).await?;
-        Ok(Step::Arrived { file, bytes, cached: false })
+        let bytes = fetch(self.source.network, &wanted, &access, &Retry::default(), &on_bytes).await?;
+        Ok(Step::Arrived { file, bytes, cached: false, turn })
     }
 
-    async fn keep<'f>(&self, file: &'f Planned, bytes: Vec<u8>) -> Result<Step<'f>> {
+    /// Two tabs that load the same fetch each file once: the second waits for the first, and then reads it from the cache.
+    async fn turn(&self, content: &Content) -> Turn {
+        if !self.keeper.keeps() {
+            return Turn::default();
+        }
+        let turn = self.source.cache.storage().turn(&content.sha256);
+        match race(turn, self.source.network.sleep(PATIENCE_MS)).await {
+            First::Left(turn) => turn,
+            First::Right(()) => Turn::default(),
+        }
+    }
+
+    /// The turn ends when the file is there for others to read.
+    async fn keep<'f>(&self, file: &'f Planned, bytes: Vec<u8>, turn: Turn) -> Result<Step<'f>> {
         self.keeper.put(&file.content, &bytes).await;
+        drop(turn);
         Ok(Step::Kept)
     }
 }

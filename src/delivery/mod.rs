@@ -13,6 +13,8 @@ pub mod indexed_db;
 mod integrity;
 mod lanes;
 mod load;
+#[cfg(target_family = "wasm")]
+mod locks;
 pub mod progress;
 pub mod storage;
 #[cfg(test)]

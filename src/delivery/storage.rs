@@ -27,6 +27,28 @@ pub trait Storage {
     /// Every name, in order.
     async fn list(&self) -> Result<Vec<String>>;
     async fn estimate(&self) -> Result<Estimate>;
+    /// Waits until nobody else who shares this storage is bringing that file. It is a courtesy: where there is no way to wait, nobody does.
+    async fn turn(&self, _name: &str) -> Turn {
+        Turn::default()
+    }
+}
+
+/// The right to bring a file, until it is dropped.
+#[derive(Default)]
+pub struct Turn(Option<Box<dyn FnOnce()>>);
+
+impl Turn {
+    pub fn ending_with(release: impl FnOnce() + 'static) -> Self {
+        Self(Some(Box::new(release)))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(release) = self.0.take() {
+            release();
+        }
+    }
 }
 
 /// Gone with the tab.
@@ -96,5 +118,9 @@ impl Storage for AnyStorage {
 
     async fn estimate(&self) -> Result<Estimate> {
         either!(self, storage => storage.estimate())
+    }
+
+    async fn turn(&self, name: &str) -> Turn {
+        either!(self, storage => storage.turn(name))
     }
 }

@@ -29,7 +29,7 @@ export const test = base.extend<{ shelf: Site }>({
 });
 
 /** The page's folder, with both builds of the wasm that `npm test` made before. */
-async function page(): Promise<string> {
+export async function page(): Promise<string> {
   const folder = join("build", "library-page");
   await bundle({ page: join("tests", "browser", "library", "page.ts"), worker: join("www", "worker.ts") }, folder);
   copyFileSync(join("tests", "browser", "library", "index.html"), join(folder, "index.html"));
