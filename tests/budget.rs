@@ -63,7 +63,7 @@ fn opt(device: &Device, quant: Quant) -> (LanguageModel, usize) {
         "model_type": "opt", "hidden_size": WIDTH, "word_embed_proj_dim": WIDTH, "ffn_dim": 4 * WIDTH, "num_hidden_layers": LAYERS,
         "num_attention_heads": 4, "vocab_size": 307, "max_position_embeddings": 256,
     });
-    let config = TextConfig::Opt(serde_json::from_value::<OPTConfig>(config).expect("a config").into());
+    let config = TextConfig::Opt(serde_json::from_value::<OPTConfig>(config).expect("a config"));
     let load = |weights: &Weights| LanguageModel::load(&config, weights);
     let (weights, bytes) = filled(device, Weights::plan(load).expect("a plan"), quant);
     (load(&weights).expect("a model"), bytes)

@@ -274,7 +274,7 @@ impl Text {
         let n = x.dims()[0];
         let before = cache.first().map_or(0, |[k, _]| k.dims()[2]);
         let first = before + FIRST_POSITION;
-        let mut x = x + self.positions.clone().slice([first..first + n]);
+        let mut x = x + self.positions.clone().slice(first..first + n);
         for (index, layer) in self.layers.iter().enumerate() {
             let [q, k, v] = layer.qkv(layer.norm1.forward(x.clone()));
             let whole = match cache.get(index) {
@@ -289,7 +289,7 @@ impl Text {
             x = x + layer.out.forward(attend(q, k, v, n > 1));
             x = x.clone() + layer.mlp(layer.norm2.forward(x), relu);
         }
-        let newest = self.norm.forward(x.slice([n - 1..n]));
+        let newest = self.norm.forward(x.slice(n - 1..n));
         newest.matmul(self.embeddings.clone().swap_dims(0, 1)).argmax(1).into_scalar::<i32>()
     }
 }

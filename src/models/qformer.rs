@@ -313,11 +313,15 @@ struct QFormerAttention {
 #[derive(Clone)]
 enum Products {
     /// query, key and value
-    OfItself(Linear),
-    Cross {
-        query: Linear,
-        key_value: Linear,
-    },
+    OfItself(Box<Linear>),
+    Cross(Box<CrossProducts>),
+}
+
+#[derive(Clone)]
+struct CrossProducts {
+    query: Linear,
+    /// key and value
+    key_value: Linear,
 }
 
 impl QFormerAttention {
@@ -326,11 +330,11 @@ impl QFormerAttention {
         let head_dim = width / config.num_attention_heads;
         let parts = weights.at("attention");
         let products = match keys_from {
-            None => Products::OfItself(Linear::load_joined(&parts, &["query", "key", "value"], [width, width], true)?),
-            Some(keys_from) => Products::Cross {
+            None => Products::OfItself(Box::new(Linear::load_joined(&parts, &["query", "key", "value"], [width, width], true)?)),
+            Some(keys_from) => Products::Cross(Box::new(CrossProducts {
                 query: Linear::load(&parts.at("query"), [width, width], true)?,
                 key_value: Linear::load_joined(&parts, &["key", "value"], [keys_from, width], true)?,
-            },
+            })),
         };
         Ok(Self {
             products,
@@ -351,7 +355,8 @@ impl QFormerAttention {
     ) -> Result<(Tensor<2>, Option<Tensor<4>>)> {
         let (own, seen) = match &self.products {
             Products::OfItself(layer) => (in_pieces([x], layer.work(), pace, |[x]| layer.forward(x)).await?, None),
-            Products::Cross { query, key_value } => {
+            Products::Cross(products) => {
+                let CrossProducts { query, key_value } = &**products;
                 let seen = in_pieces([encoder], key_value.work(), pace, |[encoder]| key_value.forward(encoder)).await?;
                 (query.forward(x)?, Some(seen))
             }

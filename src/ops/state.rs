@@ -69,10 +69,10 @@ impl StepState {
         let (rows, before) = (self.rows, self.capacity);
         let device = self.buffer.device();
         let tables = HEADER + 3 * rows;
-        let header = |range: std::ops::Range<usize>| self.buffer.clone().slice([range]);
+        let header = |range: std::ops::Range<usize>| self.buffer.clone().slice(range);
         let wider = |table: usize, filler: Vec<i32>| {
             let at = tables + table * rows * before;
-            let kept: Tensor<2, Int> = self.buffer.clone().slice([at..at + rows * before]).reshape([rows, before]);
+            let kept: Tensor<2, Int> = self.buffer.clone().slice(at..at + rows * before).reshape([rows, before]);
             let filler = Tensor::from_data(TensorData::new(filler, [rows, capacity - before]), &device);
             Tensor::cat(vec![kept, filler], 1).reshape([rows * capacity])
         };

@@ -155,7 +155,7 @@ impl Filled {
 
 enum Store {
     Plan(RefCell<Plan>),
-    Filled { device: Device, plan: Plan, entries: RefCell<BTreeMap<String, Entry>> },
+    Filled { device: Box<Device>, plan: Plan, entries: RefCell<BTreeMap<String, Entry>> },
 }
 
 /// A prefix into a store of weights; `at` goes one name deeper.
@@ -178,7 +178,10 @@ impl Weights {
 
     /// An empty store that `put` fills with what `plan` names.
     pub fn new(device: &Device, plan: Plan) -> Self {
-        Self { store: Rc::new(Store::Filled { device: device.clone(), plan, entries: RefCell::default() }), prefix: String::new() }
+        Self {
+            store: Rc::new(Store::Filled { device: Box::new(device.clone()), plan, entries: RefCell::default() }),
+            prefix: String::new(),
+        }
     }
 
     /// The weights below `name`: `weights.at("encoder").at("layers.0")`.
