@@ -88,7 +88,7 @@ export class Find implements Place {
       { class: "view-tools" },
       iconButton(ImagePlus, "addPictures", () => void this.choose()),
       iconButton(FolderPlus, "addFolder", () => void this.chooseFolder()),
-      iconButton(Trash2, "forgetAll", () => void this.forget()),
+      iconButton(Trash2, "forgetAll", () => void this.takeAway(true)),
     );
     this.empty = h(
       "div",
@@ -262,7 +262,7 @@ export class Find implements Place {
 
   private async add(found: readonly Found[], root: FileSystemDirectoryHandle | null): Promise<void> {
     // The pictures of the sample gallery make way for the visitor's own.
-    if (this.library.items.length > 0 && this.library.items.every(({ address }) => address !== null)) await this.forget();
+    if (this.library.items.length > 0 && this.library.items.every(({ address }) => address !== null)) await this.takeAway(false);
     if (this.phase === "starting") this.early.push({ found, root });
     else await this.library.add(found, root);
   }
@@ -291,8 +291,8 @@ export class Find implements Place {
     }
   }
 
-  private async forget(): Promise<void> {
-    await this.library.clear();
+  private async takeAway(forget: boolean): Promise<void> {
+    await this.library.clear({ forget });
     this.grid.forget();
     this.found = null;
     this.show();
@@ -326,7 +326,7 @@ export class Find implements Place {
   private render(): void {
     const { items, progress } = this.library;
     const { found, phase } = this;
-    setAttribute(this.field, "placeholder", w.findPlaceholder);
+    setAttribute(this.field, "placeholder", this.seer.ui?.suggestions[0] ?? w.findPlaceholder);
     setAttribute(this.section, "data-phase", phase);
     setAttribute(this.section, "data-seen", String(progress.done));
     setAttribute(this.section, "data-fitting", this.fitting);
@@ -379,7 +379,7 @@ export class Find implements Place {
     if (found === null) return locked ? w.lastTime : failed > 0 ? w.failedSome(failed) : all > 0 && done + failed === all ? w.found(all) : "";
     if (found.length === 0) return w.noneSeen;
     if (fitting === "now") return w.fitting;
-    if (fitting === "done") return (found[0]?.itm ?? 1) < FITS ? w.noMatch : w.fitted;
+    if (fitting === "done") return found.some(({ itm }) => itm !== null && itm >= FITS) ? w.fitted : w.noMatch;
     return w.bestFor(text);
   }
 }

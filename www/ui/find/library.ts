@@ -134,13 +134,14 @@ export class Library {
     this.changed();
   }
 
-  async clear(): Promise<void> {
+  /** Takes the pictures away. What was seen of them stays known, unless it is to be forgotten. */
+  async clear({ forget }: { readonly forget: boolean }): Promise<void> {
     this.abort.abort();
     for (const { thumb } of this.items) if (thumb !== null) URL.revokeObjectURL(thumb);
     this.items.length = 0;
     this.keys.clear();
     this.handles.clear();
-    await this.store.clear().catch(() => {});
+    if (forget) await this.store.clear().catch(() => {});
     this.changed();
   }
 

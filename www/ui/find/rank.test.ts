@@ -23,7 +23,7 @@ test("best first, and nothing that was not looked at", () => {
   );
 });
 
-test("what was looked at again comes first, the ones that fit before the others", () => {
+test("what was looked at again comes first, by both scores together", () => {
   const [a, b, c] = ["a", "b", "c"].map(name => ({ name, looks: looks([1, 0]) }));
   const ranked = [a, b, c].flatMap(item => (item === undefined ? [] : [{ item, itc: 1, itm: null }]));
   const again = new Map(ranked.slice(1).map(({ item }, i) => [item, i === 0 ? 0.2 : 0.9]));

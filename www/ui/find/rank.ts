@@ -35,13 +35,13 @@ export function rank<T extends { readonly looks: Looks | null }>(items: readonly
 }
 
 /**
- * Those that were looked at again come first: the ones that fit before the ones that do not, each in the order of what they look like.
- * Whether words fit a picture is what a model says well; how much better one fits than another it says less well than the likeness does.
+ * Those that were looked at again come first, by both scores together. A model that is sure says 0 or 1 and decides by it alone; one that is not
+ * (the demo) leaves most of the order to the likeness, which it knows better.
  */
 export function refined<T>(ranked: readonly Scored<T>[], itm: ReadonlyMap<T, number>): Scored<T>[] {
   const again = ranked.flatMap(one => {
     const probability = itm.get(one.item);
     return probability === undefined ? [] : [{ ...one, itm: probability }];
   });
-  return [...again.sort((a, b) => Number(b.itm >= FITS) - Number(a.itm >= FITS) || b.itc - a.itc), ...ranked.filter(({ item }) => !itm.has(item))];
+  return [...again.sort((a, b) => b.itc + b.itm / 2 - a.itc - a.itm / 2), ...ranked.filter(({ item }) => !itm.has(item))];
 }

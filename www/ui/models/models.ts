@@ -116,17 +116,23 @@ export class ModelsSheet {
     }
   }
 
-  private offerWords({ url, bytes, cached, index }: Inspection, report: CacheReport, address: URL | null): HTMLElement[] {
-    const figures = [size(bytes), w.parameters(count(index.parameters)), w.needs(size(index.deviceBytes))];
+  private offerWords({ url, bytes, cached, memory, fits, index }: Inspection, report: CacheReport, address: URL | null): HTMLElement[] {
+    const figures = [size(bytes), w.parameters(count(index.parameters)), w.needs(size(memory))];
     const here = cached >= bytes ? "" : cached > 0 ? w.partlyHere(size(cached)) : "";
     const left = report.quota === null || report.usage === null ? null : report.quota - report.usage;
     const room = left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
     const use = h(
       "button",
-      { type: "button", class: "plain main", id: "use-model", onclick: () => void this.parts.loader.choose(address === null ? null : url) },
+      {
+        type: "button",
+        class: "plain main",
+        id: "use-model",
+        disabled: fits === "no",
+        onclick: () => void this.parts.loader.choose(address === null ? null : url),
+      },
       cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
     );
-    const lines = [figures.join(" · "), here, fit(index.deviceBytes), room].filter(line => line !== "");
+    const lines = [figures.join(" · "), here, w[FIT[fits]], room].filter(line => line !== "");
     const about = index.ui.about === undefined ? [] : [h("p", {}, index.ui.about)];
     return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
   }
@@ -177,12 +183,7 @@ export class ModelsSheet {
   }
 }
 
-/** WebAssembly has 4 GB of memory; beyond that, and beside what the browser tells of the device, it is a guess, and said as one. */
-function fit(bytes: number): string {
-  const told: unknown = Reflect.get(navigator, "deviceMemory");
-  const memory = typeof told === "number" ? told * 1e9 : 8e9;
-  return bytes < Math.min(memory * 0.6, 3.5e9) ? w.fits : w.tight;
-}
+const FIT = { yes: "fits", tight: "tight", no: "doesNotFit" } as const;
 
 function deviceWords({ device }: State): HTMLElement[] {
   const wanted = new URL(location.href).searchParams.get("device") ?? "auto";
