@@ -188,6 +188,12 @@ fn is_software(name: &str) -> bool {
     ["swiftshader", "llvmpipe", "lavapipe", "basic render driver", "warp"].iter().any(|software| name.contains(software))
 }
 
+/// Takes the ways of a software adapter or those of a GPU, whatever the adapter says of itself: a test of both on one machine.
+#[cfg(feature = "webgpu")]
+pub fn choose_as_on(software: bool) {
+    SOFTWARE.store(software, Ordering::Relaxed);
+}
+
 /// On a software adapter a workgroup barrier costs microseconds, so kernels choose variants without.
 #[cfg(feature = "webgpu")]
 pub(crate) fn software_adapter() -> bool {
