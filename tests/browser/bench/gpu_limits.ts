@@ -12,19 +12,19 @@ const GROUP = 64;
 const FLOP_A_TURN = 8 * 4 * 2;
 
 const READ = `
-@group(0) @binding(0) var<storage, read> from: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> to: array<u32>;
+@group(0) @binding(0) var<storage, read> input: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @compute @workgroup_size(${GROUP}) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
   var sum = vec4<u32>(0u);
-  for (var at = id.x; at < ${BYTES / 16}u; at += ${THREADS}u) { sum += from[at]; }
-  to[id.x] = sum.x + sum.y + sum.z + sum.w;
+  for (var at = id.x; at < ${BYTES / 16}u; at += ${THREADS}u) { sum += input[at]; }
+  output[id.x] = sum.x + sum.y + sum.z + sum.w;
 }`;
 
 const MULTIPLY_ADD = `
-@group(0) @binding(0) var<storage, read> from: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read_write> to: array<u32>;
+@group(0) @binding(0) var<storage, read> input: array<vec4<u32>>;
+@group(0) @binding(1) var<storage, read_write> output: array<u32>;
 @compute @workgroup_size(${GROUP}) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-  let turns = from[0].x;
+  let turns = input[0].x;
   let x = vec4<f32>(0.999 + f32(id.x) * 1e-9);
   let y = vec4<f32>(1e-3);
   var a = x; var b = x + 1.0; var c = x + 2.0; var d = x + 3.0; var e = x + 4.0; var f = x + 5.0; var g = x + 6.0; var h = x + 7.0;
@@ -33,7 +33,7 @@ const MULTIPLY_ADD = `
     e = fma(e, x, y); f = fma(f, x, y); g = fma(g, x, y); h = fma(h, x, y);
   }
   let all = a + b + c + d + e + f + g + h;
-  to[id.x] = bitcast<u32>(all.x + all.y + all.z + all.w);
+  output[id.x] = bitcast<u32>(all.x + all.y + all.z + all.w);
 }`;
 
 export interface GpuLimits {
@@ -48,6 +48,7 @@ export async function gpuLimits(): Promise<GpuLimits> {
   const adapter = await navigator.gpu.requestAdapter({ powerPreference: "high-performance" });
   if (adapter === null) throw new Error("no adapter for the bench's own kernels");
   const device = await adapter.requestDevice();
+  device.pushErrorScope("validation");
   const from = device.createBuffer({ size: BYTES, usage: STORAGE | COPY_DST });
   const to = device.createBuffer({ size: THREADS * 4, usage: STORAGE });
   const prepare = (code: string): ((times: number) => Promise<number>) => {
@@ -71,6 +72,9 @@ export async function gpuLimits(): Promise<GpuLimits> {
     };
   };
   const [read, multiplyAdd] = [prepare(READ), prepare(MULTIPLY_ADD)];
+  // What is wrong with a kernel is told to nobody who does not ask; it would seem to be done at once.
+  const refused = await device.popErrorScope();
+  if (refused !== null) throw new Error(`the bench's own kernels: ${refused.message}`);
   const turns = 256;
   device.queue.writeBuffer(from, 0, Uint32Array.of(turns));
   // A submit and its answer take a while by themselves: enough passes to make that small.

@@ -147,7 +147,17 @@ class Bench {
     return typeof answer === "number" ? answer / 1e6 : null;
   }
 
-  countsNow({ runtime }: Engine): Counts {
+  /** Exactly what work asks of the device, less what it takes to wait for its end. */
+  async counted<T>(engine: Engine, work: () => Promise<T>): Promise<readonly [T, Counts]> {
+    const idle = await this.countsNow(engine);
+    const before = await this.countsNow(engine);
+    const result = await work();
+    return [result, minus(minus(await this.countsNow(engine), before), minus(before, idle))];
+  }
+
+  /** When all that was asked for has reached the browser: it may have been held back. */
+  private async countsNow({ runtime }: Engine): Promise<Counts> {
+    await runtime.settled();
     const { dispatches, readbacks, bytes, weights, replays } = runtime.launches();
     return { dispatches, submits: this.calls.submits, readbacks, bytes, weights, replays, all_dispatches: this.calls.dispatches };
   }
@@ -220,13 +230,11 @@ class Generation {
   async count(): Promise<void> {
     const { bench, engine, model } = this;
     const [question] = bench.options.questions;
-    const answered = async (tokens: number): Promise<readonly [Counts, Counts, Counts]> => {
-      const before = bench.countsNow(engine);
-      const image = await model.encode(bench.picture(), engine.flag);
-      const seen = bench.countsNow(engine);
-      await this.ask(image, question, tokens);
+    const answered = async (tokens: number): Promise<readonly [Counts, Counts]> => {
+      const [image, encode] = await bench.counted(engine, () => model.encode(bench.picture(), engine.flag));
+      const [, answer] = await bench.counted(engine, () => this.ask(image, question, tokens));
       image.free();
-      return [minus(seen, before), minus(bench.countsNow(engine), seen), seen];
+      return [encode, answer];
     };
     const [short, long] = [2, 10];
     // What only the first answer does: kernels are compiled, a step is recorded.
@@ -295,12 +303,10 @@ class Retrieval {
 
   async count(): Promise<void> {
     const { bench, engine } = this;
-    const before = bench.countsNow(engine);
-    const image = await this.model.encode(bench.picture(), engine.flag);
-    const seen = bench.countsNow(engine);
-    await this.rank(image);
-    bench.counts.encode = minus(seen, before);
-    bench.counts.rank_100 = minus(bench.countsNow(engine), seen);
+    const [image, encode] = await bench.counted(engine, () => this.model.encode(bench.picture(), engine.flag));
+    const [, rank] = await bench.counted(engine, () => this.rank(image));
+    bench.counts.encode = encode;
+    bench.counts.rank_100 = rank;
     image.free();
   }
 
