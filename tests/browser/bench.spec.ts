@@ -17,7 +17,12 @@ for (const device of ["cpu", "webgpu"] as const) {
     expect(asked?.adapter?.name).not.toBe("");
     expect(asked?.tokens_per_second).toBeGreaterThan(0);
     expect(asked?.shares.token?.share).toBeGreaterThan(0);
-    expect(asked?.machine?.flop_per_second?.median).toBeGreaterThan(0);
+    // A kernel that was refused would seem to be done at once.
+    for (const limit of ["bytes_per_second", "flop_per_second"]) {
+      const found = asked?.machine?.[limit]?.median;
+      expect(found, limit).toBeGreaterThan(1e8);
+      expect(found, limit).toBeLessThan(1e15);
+    }
     expect(asked?.memory?.wasm).toBeGreaterThan(0);
 
     if (device === "cpu") {
@@ -27,10 +32,10 @@ for (const device of ["cpu", "webgpu"] as const) {
       for (const count of [asked?.counts.encode, asked?.counts.token, ranked?.counts.rank_100]) {
         expect(count?.dispatches).toBeGreaterThan(0);
         expect(count?.all_dispatches).toBeGreaterThanOrEqual(count?.dispatches ?? 0);
-        expect(count?.submits).toBeGreaterThan(0);
         expect(count?.weights).toBeGreaterThan(0);
         expect(count?.bytes).toBeGreaterThan(count?.weights ?? 0);
       }
+      expect(asked?.counts.token?.submits).toBeGreaterThan(0);
       expect(asked?.counts.token?.readbacks).toBeGreaterThan(0);
     }
   });
