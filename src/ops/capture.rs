@@ -36,7 +36,7 @@ impl<T: Clone> Recorder<T> {
                 return recording.replay();
             }
             let (first, recording) = record(beside, &mut work, copied)?;
-            self.recording = Some(recording);
+            self.recording = recording;
             return Ok(first);
         }
         let _ = (beside, copied);
@@ -70,13 +70,22 @@ impl<T: Clone> Recording<T> {
     }
 }
 
+/// The work's own result, and its recording. `None` where the memory held had no room for a second run after all: the work is
+/// done, and the next one tries again.
 #[cfg(feature = "webgpu")]
-fn record<T>(beside: &Tensor<1, Int>, work: &mut impl FnMut() -> Result<T>, copied: impl FnOnce(T) -> T) -> Result<(T, Recording<T>)> {
+fn record<T>(
+    beside: &Tensor<1, Int>,
+    work: &mut impl FnMut() -> Result<T>,
+    copied: impl FnOnce(T) -> T,
+) -> Result<(T, Option<Recording<T>>)> {
     let client = launch::ints(beside)?.client;
     let failed = |error: cubecl::server::ServerError| Error::kernel("record", format!("{error:?}"));
     client.graph_prepare().map_err(failed)?;
     // The run that the recording finds its buffers after; its effects are the first step's.
-    let first = match work() {
+    launch::note_sizes();
+    let first = work();
+    let sizes = launch::noted_sizes();
+    let first = match first {
         Ok(first) => copied(first),
         Err(error) => {
             // Ends the preparation; that there is nothing to record is known.
@@ -84,11 +93,17 @@ fn record<T>(beside: &Tensor<1, Int>, work: &mut impl FnMut() -> Result<T>, copi
             return Err(error);
         }
     };
+    // While it records the runtime takes no memory from the device, and what has just been copied lies somewhere in what the
+    // run has left. So there is room for all of a run beside it, and as much again for what others make (Burn's own operations).
+    let room: Vec<_> = sizes.iter().chain(&sizes).map(|bytes| client.empty(*bytes)).collect();
+    drop(room);
     client.start_capture().map_err(failed)?;
     let before = launch::counts();
     let output = work();
     let counts = launch::counts() - before;
     launch::count_recorded(counts);
-    let graph = client.stop_capture().map_err(failed)?;
-    Ok((first, Recording { output: output?, counts, graph }))
+    match (client.stop_capture(), output) {
+        (Ok(graph), output) => Ok((first, Some(Recording { output: output?, counts, graph }))),
+        (Err(_), _) => Ok((first, None)),
+    }
 }

@@ -68,10 +68,11 @@ pub(crate) fn count_readback() {
 }
 
 #[cfg(feature = "webgpu")]
-pub(crate) use gpu::{Kernel, Type, empty, floats, ints, tensor};
+pub(crate) use gpu::{Kernel, Type, empty, floats, ints, note_sizes, noted_sizes, tensor};
 
 #[cfg(feature = "webgpu")]
 mod gpu {
+    use std::cell::RefCell;
     use std::fmt::Write;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -92,6 +93,21 @@ mod gpu {
     const HANDED_OVER: u64 = 8 << 30;
 
     static QUEUED: AtomicU64 = AtomicU64::new(0);
+
+    thread_local! {
+        /// Sizes of the buffers that `empty` has made since `note_sizes`.
+        static SIZES: RefCell<Option<Vec<usize>>> = const { RefCell::new(None) };
+    }
+
+    /// From now on the sizes of new buffers are noted.
+    pub(crate) fn note_sizes() {
+        SIZES.set(Some(vec![]));
+    }
+
+    /// In bytes, in order; and notes no more.
+    pub(crate) fn noted_sizes() -> Vec<usize> {
+        SIZES.take().unwrap_or_default()
+    }
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub(crate) enum Type {
@@ -280,7 +296,9 @@ mod gpu {
 
     /// Room for a tensor beside `like`; its contents are whatever was there.
     pub(crate) fn empty<const D: usize>(like: &CubeTensor, shape: [usize; D], dtype: DType) -> CubeTensor {
-        let handle = like.client.empty(shape.iter().product::<usize>() * 4);
+        let bytes = shape.iter().product::<usize>() * 4;
+        SIZES.with_borrow_mut(|sizes| sizes.iter_mut().for_each(|sizes| sizes.push(bytes)));
+        let handle = like.client.empty(bytes);
         CubeTensor::new_contiguous(like.client.clone(), like.device.clone(), Shape::from(shape), handle, dtype)
     }
 
