@@ -18,6 +18,8 @@ use crate::error::{Error, Result};
 
 const DATABASE: &str = "blip2-web";
 const STORE: &str = "files";
+/// A database that is deleted again and again is somebody's wish.
+const REOPENED: usize = 3;
 
 /// Opened at the first use, and again when the browser has closed the connection.
 #[derive(Default)]
@@ -46,6 +48,11 @@ impl IndexedDb {
             Ok(())
         });
         let database = request.await.map_err(|error: OpenDbError| Failure::Other(error.to_string()))?;
+        // Several may have found it closed, and one of them was faster.
+        if let Some(other) = self.connection.borrow().clone() {
+            database.close();
+            return Ok(other);
+        }
         self.make_way(&database);
         *self.connection.borrow_mut() = Some(database.clone());
         Ok(database)
@@ -62,15 +69,24 @@ impl IndexedDb {
         *self.closing.borrow_mut() = Some(close);
     }
 
+    /// Opens another connection next time, unless somebody has done so already.
+    fn forget(&self, lost: &Database) {
+        let mut connection = self.connection.borrow_mut();
+        let raw = |database: &Database| -> JsValue { database.as_sys().clone().into() };
+        if connection.as_ref().is_some_and(|current| raw(current) == raw(lost)) {
+            *connection = None;
+        }
+    }
+
     /// Does `work` in a transaction of its own, on a new connection when the old one is lost.
     async fn transact<T>(&self, mode: TransactionMode, work: impl AsyncFn(&Transaction<'_>) -> Result<T, DbError>) -> Result<T, Failure> {
-        let mut reopened = false;
+        let mut reopened = 0;
         loop {
             let database = self.open().await?;
             match attempt(&database, mode, &work).await {
-                Err(Failure::Lost(_)) if !reopened => {
-                    reopened = true;
-                    *self.connection.borrow_mut() = None;
+                Err(Failure::Lost(_)) if reopened < REOPENED => {
+                    reopened += 1;
+                    self.forget(&database);
                 }
                 other => return other,
             }

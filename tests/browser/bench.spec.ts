@@ -33,8 +33,10 @@ for (const device of ["cpu", "webgpu"] as const) {
         expect(count?.dispatches).toBeGreaterThan(0);
         expect(count?.all_dispatches).toBeGreaterThanOrEqual(count?.dispatches ?? 0);
         expect(count?.weights).toBeGreaterThan(0);
-        expect(count?.bytes).toBeGreaterThan(count?.weights ?? 0);
+        expect(count?.bytes).toBeGreaterThan(0);
       }
+      // A token goes over each weight once, so that what was bound is more; a picture's rows go over them several times.
+      expect(asked?.counts.token?.bytes).toBeGreaterThan(asked?.counts.token?.weights ?? 0);
       expect(asked?.counts.token?.submits).toBeGreaterThan(0);
       expect(asked?.counts.token?.readbacks).toBeGreaterThan(0);
     }
