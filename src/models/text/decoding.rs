@@ -201,18 +201,15 @@ impl Decodings {
     /// A decoding for these prompts: one that holds the beginning of them, one that nobody needs any more, or a new one. Positions
     /// up to `state.length()` need not be computed. Errors: kernel.
     pub(super) fn start(&self, device: &Device, prompts: &Prompts, layers: usize, width: usize) -> Result<Decoding> {
-        match self.take(prompts) {
+        let mut decoding = match self.take(prompts) {
             Some((mut decoding, kept)) => {
                 decoding.restart(prompts, kept)?;
-                decoding.held = prompts.keys.map_or(vec![], <[_]>::to_vec);
-                Ok(decoding)
+                decoding
             }
-            None => {
-                let mut decoding = Decoding::new(device, prompts, layers, width)?;
-                decoding.held = prompts.keys.map_or(vec![], <[_]>::to_vec);
-                Ok(decoding)
-            }
-        }
+            None => Decoding::new(device, prompts, layers, width)?,
+        };
+        decoding.held = prompts.keys.map_or(vec![], <[_]>::to_vec);
+        Ok(decoding)
     }
 
     fn take(&self, prompts: &Prompts) -> Option<(Decoding, usize)> {
