@@ -13,7 +13,9 @@ export const crate = device => `blip2_${device}`;
 export const wasmName = device => `${crate(device)}_bg.wasm`;
 
 // In the shipped wasm the CPU's arithmetic is worth speed, the other's is on the GPU: there it is size that counts.
-const OPT = { cpu: "-O3", webgpu: "-Oz" };
+// precompute-propagate writes a constant vector where it is used instead of keeping it in a local, and V8 builds it anew each time: products with q4 weights
+// are a quarter slower after it (docs/performance.md).
+const OPT = { cpu: ["-O3", "--skip-pass=precompute-propagate"], webgpu: ["-Oz"] };
 const FEATURES = [
   "--enable-simd",
   "--enable-bulk-memory",
@@ -115,12 +117,12 @@ function guard(path) {
 
 /** wasm-opt takes minutes, so what it made of a wasm is kept by the content of that wasm, between checkouts too. */
 async function shrink(path, device) {
-  const options = [OPT[device], ...FEATURES];
+  const options = [...OPT[device], ...FEATURES];
   const version = recall(nodeModule("binaryen", "package.json"))?.version;
   const folder = cache("wasm-opt");
   const shrunk = join(folder, `${device}-${hash(readFileSync(path), version, ...options).slice(0, 32)}.wasm`);
   if (!existsSync(shrunk)) {
-    say(`wasm-opt ${OPT[device]}: ${device} (some minutes; kept until the wasm changes)`);
+    say(`wasm-opt ${OPT[device].join(" ")}: ${device} (some minutes; kept until the wasm changes)`);
     const start = performance.now();
     mkdirSync(folder, { recursive: true });
     const draft = `${shrunk}.${process.pid}.part`;

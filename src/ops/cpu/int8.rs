@@ -68,6 +68,21 @@ pub(crate) fn quantize(x: &[f32], k: usize, blocks: &mut [Block]) {
     }
 }
 
+/// What the kernels need beside weights. Make it before a loop: it keeps its constants in registers.
+pub(crate) struct Constants {
+    halves: Halves,
+    /// The lowest three of four nibbles.
+    nibbles: [I16x8; 3],
+}
+
+impl Constants {
+    #[inline(always)]
+    fn new() -> Self {
+        // Not to be known to a compiler: V8 builds a constant vector anew where it is used.
+        Self { halves: Halves::new(), nibbles: std::hint::black_box([0xf, 0xf0, 0xf00]).map(I16x8::splat) }
+    }
+}
+
 /// A block of a panel, 8 outputs times 32 inputs, as words: first the 8 scales, as f16.
 pub(crate) trait Weights {
     /// How much integers are stored above their value.
@@ -76,19 +91,19 @@ pub(crate) trait Weights {
     fn words(&self) -> &[u32];
 
     /// Each pair of inputs with its integers: two of 4 outputs.
-    fn each_pair(&self, meet: impl FnMut(usize, [I16x8; 2]));
+    fn each_pair(&self, constants: &Constants, meet: impl FnMut(usize, [I16x8; 2]));
 
     #[inline(always)]
-    fn scales(&self, halves: &Halves) -> Sums {
+    fn scales(&self, Constants { halves, .. }: &Constants) -> Sums {
         let scales: &[[i16; 4]] = bytemuck::cast_slice(&self.words()[..SCALES]);
         [halves.widen(&scales[0]), halves.widen(&scales[1])]
     }
 
     /// The sums of integers of 8 outputs, for each row of x.
     #[inline(always)]
-    fn products<const ROWS: usize>(&self, x: &[Block; ROWS]) -> [[I32x4; 2]; ROWS] {
-        let mut sums = std::array::from_fn(|row| [I32x4::splat(-Self::ABOVE * x[row].sum); 2]);
-        self.each_pair(|pair, weights| meet(&mut sums, x, pair, weights));
+    fn products<const ROWS: usize>(&self, x: &[Block; ROWS], constants: &Constants) -> [[I32x4; 2]; ROWS] {
+        let mut sums = x.each_ref().map(|x| [I32x4::splat(-Self::ABOVE * x.sum); 2]);
+        self.each_pair(constants, |pair, weights| meet(&mut sums, x, pair, weights));
         sums
     }
 }
@@ -105,7 +120,7 @@ impl Weights for Q8 {
     }
 
     #[inline(always)]
-    fn each_pair(&self, mut meet: impl FnMut(usize, [I16x8; 2])) {
+    fn each_pair(&self, _: &Constants, mut meet: impl FnMut(usize, [I16x8; 2])) {
         let pairs: &[[[i8; 8]; 2]] = bytemuck::cast_slice(&self[SCALES..]);
         for (pair, [low, high]) in pairs.iter().enumerate() {
             meet(pair, [I16x8::widen(low), I16x8::widen(high)]);
@@ -122,29 +137,57 @@ impl Weights for Q4 {
     }
 
     #[inline(always)]
-    fn each_pair(&self, mut meet: impl FnMut(usize, [I16x8; 2])) {
+    fn each_pair(&self, Constants { nibbles: [nibble, ..], .. }: &Constants, mut meet: impl FnMut(usize, [I16x8; 2])) {
         let eights: &[[[i16; 8]; 2]] = bytemuck::cast_slice(&self[SCALES..]);
-        let nibble = I16x8::splat(15);
         for (eight, [low, high]) in eights.iter().enumerate() {
             let (low, high) = (I16x8::load(low), I16x8::load(high));
-            meet(4 * eight, [low & nibble, high & nibble]);
-            meet(4 * eight + 1, [low.shift_right::<4>() & nibble, high.shift_right::<4>() & nibble]);
-            meet(4 * eight + 2, [low.shift_right::<8>() & nibble, high.shift_right::<8>() & nibble]);
+            meet(4 * eight, [low & *nibble, high & *nibble]);
+            meet(4 * eight + 1, [low.shift_right::<4>() & *nibble, high.shift_right::<4>() & *nibble]);
+            meet(4 * eight + 2, [low.shift_right::<8>() & *nibble, high.shift_right::<8>() & *nibble]);
             meet(4 * eight + 3, [low.shift_right::<12>(), high.shift_right::<12>()]);
         }
     }
+
+    #[inline(always)]
+    fn products<const ROWS: usize>(&self, x: &[Block; ROWS], constants: &Constants) -> [[I32x4; 2]; ROWS] {
+        if ROWS == 1 {
+            return x.each_ref().map(|x| alone(self, x, constants));
+        }
+        let mut sums = x.each_ref().map(|x| [I32x4::splat(-Self::ABOVE * x.sum); 2]);
+        self.each_pair(constants, |pair, weights| meet(&mut sums, x, pair, weights));
+        sums
+    }
+}
+
+/// The products of one row: its registers have room for sums that are 16 and 256 times too large, so that nibbles need no shift.
+#[inline(always)]
+fn alone(weights: &Q4, x: &Block, constants: &Constants) -> [I32x4; 2] {
+    let eights: &[[[i16; 8]; 2]] = bytemuck::cast_slice(&weights[SCALES..]);
+    let mut sums = [[I32x4::splat(-Q4::ABOVE * x.sum); 2], [I32x4::splat(0); 2], [I32x4::splat(0); 2]];
+    for (eight, halves) in eights.iter().enumerate() {
+        let halves = halves.each_ref().map(I16x8::load);
+        let pairs = std::array::from_fn::<_, 4, _>(|pair| I16x8::splat_pair(x.pairs[4 * eight + pair]));
+        for half in 0..2 {
+            for (sums, (pair, mask)) in sums.iter_mut().zip(pairs.iter().zip(constants.nibbles)) {
+                sums[half] = sums[half] + pair.dot(halves[half] & mask);
+            }
+            sums[0][half] = sums[0][half] + pairs[3].dot(halves[half].shift_right::<12>());
+        }
+    }
+    let [ones, sixteens, more] = sums;
+    std::array::from_fn(|half| ones[half] + (sixteens[half] + more[half].divide::<4>()).divide::<4>())
 }
 
 /// Blocks → f32 weights [inputs][8], for `Exact` arithmetic; of the last block as many inputs as there is room for.
 #[inline(never)]
 pub(crate) fn unpack<W: Weights>(panel: &[W], out: &mut [[f32; OUTPUTS]]) {
-    let halves = Halves::new();
+    let constants = Constants::new();
     // The first of a pair alone, and the second.
     let only = [I16x8::splat_pair(1), I16x8::splat_pair(1 << 16)];
     let above = I32x4::splat(W::ABOVE);
     for (weights, out) in panel.iter().zip(out.chunks_mut(BLOCK)) {
-        let scales = weights.scales(&halves);
-        weights.each_pair(|pair, integers| {
+        let scales = weights.scales(&constants);
+        weights.each_pair(&constants, |pair, integers| {
             for (out, only) in out.iter_mut().skip(2 * pair).zip(only) {
                 let values = [0, 1].map(|half| (integers[half].dot(only) - above).to_floats() * scales[half]);
                 write(values, out);
@@ -165,11 +208,11 @@ fn meet<const ROWS: usize>(sums: &mut [[I32x4; 2]; ROWS], x: &[Block; ROWS], pai
 /// rows · panel; `rows` are a group of `quantize`.
 #[inline(never)]
 pub(crate) fn tile<W: Weights, const ROWS: usize>(rows: &[Block], panel: &[W]) -> [Sums; ROWS] {
-    let halves = Halves::new();
+    let constants = Constants::new();
     let mut sums = [[F32x4::zero(); 2]; ROWS];
     for (x, weights) in rows.as_chunks::<ROWS>().0.iter().zip(panel) {
-        let products = weights.products(x);
-        let [low, high] = weights.scales(&halves);
+        let products = weights.products(x, &constants);
+        let [low, high] = weights.scales(&constants);
         for row in 0..ROWS {
             let scale = F32x4::splat(x[row].scale);
             let [first, second] = products[row];

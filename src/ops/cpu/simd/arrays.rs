@@ -114,6 +114,11 @@ pub(super) fn shift_left<const BITS: i32>(lanes: I32) -> I32 {
 }
 
 #[inline(always)]
+pub(super) fn divide<const BITS: i32>(lanes: I32) -> I32 {
+    lanes.map(|lane| lane >> BITS)
+}
+
+#[inline(always)]
 pub(super) fn shift_right<const BITS: i32>(lanes: I16) -> I16 {
     lanes.map(|lane| ((lane as u16) >> BITS) as i16)
 }

@@ -114,6 +114,12 @@ impl I32x4 {
         Self(lanes::shift_left::<BITS>(self.0))
     }
 
+    /// Divided by 2^BITS, rounded down.
+    #[inline(always)]
+    pub fn divide<const BITS: i32>(self) -> Self {
+        Self(lanes::divide::<BITS>(self.0))
+    }
+
     /// The same numbers as floats.
     #[inline(always)]
     pub fn to_floats(self) -> F32x4 {
@@ -270,6 +276,7 @@ mod tests {
         let four = [shorts[3], shorts[4], shorts[5], shorts[6]];
         assert_eq!(floats(I32x4::widen(&four)), four.map(f32::from));
         assert_eq!(floats(I32x4::widen(&four).shift_left::<13>()), arrays::shift_left::<13>(four.map(i32::from)).map(|value| value as f32));
+        assert_eq!(floats(I32x4::widen(&four).divide::<4>()), arrays::divide::<4>(four.map(i32::from)).map(|value| value as f32));
         let (low, high) = ([1, -70_000, 70_000, 5], [-5, 32_767, -32_769, 0]);
         let lanes = |[a, b, c, d]: [i32; 4]| F32x4::load(&[a, b, c, d].map(|bits| f32::from_bits(bits as u32))).bits();
         assert_eq!(stored(I16x8::narrow(lanes(low), lanes(high))), arrays::narrow(low, high));

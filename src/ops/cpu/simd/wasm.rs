@@ -96,6 +96,11 @@ pub(super) fn shift_left<const BITS: i32>(lanes: v128) -> v128 {
 }
 
 #[inline(always)]
+pub(super) fn divide<const BITS: i32>(lanes: v128) -> v128 {
+    i32x4_shr(lanes, BITS as u32)
+}
+
+#[inline(always)]
 pub(super) fn shift_right<const BITS: i32>(lanes: v128) -> v128 {
     u16x8_shr(lanes, BITS as u32)
 }

@@ -86,6 +86,12 @@ pub(super) fn shift_left<const BITS: i32>(lanes: I32) -> I32 {
 }
 
 #[inline(always)]
+pub(super) fn divide<const BITS: i32>(lanes: I32) -> I32 {
+    // SAFETY: every x86-64 has SSE2.
+    unsafe { _mm_srai_epi32::<BITS>(lanes) }
+}
+
+#[inline(always)]
 pub(super) fn shift_right<const BITS: i32>(lanes: I16) -> I16 {
     // SAFETY: every x86-64 has SSE2.
     unsafe { _mm_srli_epi16::<BITS>(lanes) }
