@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use blip2_web::bench::product::Product;
 use blip2_web::device::Device;
-use blip2_web::ops::{Heads, Rows, attention, checks, layer_norm, read_floats};
+use blip2_web::ops::{Heads, Norm, Rows, attention, checks, read_floats};
 use blip2_web::weights::quant::{Quant, words_per_row};
 use burn_tensor::quantization::{QuantScheme, QuantStore, QuantValue, ScaleDtype};
 use burn_tensor::{Tensor, TensorData};
@@ -152,7 +152,7 @@ fn attention_and_norm(criterion: &mut Criterion) {
             let (x, gamma, beta) = (floats(&device, [rows, width]), floats(&device, [width]), floats(&device, [width]));
             group.throughput(Throughput::Bytes((rows * width * 8) as u64));
             group.bench_function(BenchmarkId::from_parameter(format!("{rows}x{width}")), |bencher| {
-                bencher.iter_custom(|times| timed(times, || layer_norm(&x, &gamma, &beta, 1e-5).expect("a norm")));
+                bencher.iter_custom(|times| timed(times, || Norm { gamma: &gamma, beta: Some(&beta), eps: 1e-5 }.of(&x).expect("a norm")));
             });
         }
         group.finish();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use blip2_web::device::{Device, choose_as_on};
+use blip2_web::device::{Device, Tuning, set_tuning};
 use blip2_web::models::{Blip2VisionConfig, Blip2VisionModel, Decoding, LanguageModel, OPTConfig, Prompt, TextConfig, VisionOptions};
 use blip2_web::ops::launch::{Counts, counts};
 use blip2_web::ops::{read_floats, start_reading};
@@ -108,9 +108,9 @@ fn a_token_is_one_replay_and_one_readback_of_few_launches() {
     let device = common::gpu();
     for quant in [Quant::Q4, Quant::Q8] {
         // A norm rides along with the product behind it, but for software adapters.
-        choose_as_on(false);
+        set_tuning(Tuning::WORKGROUPS);
         let on_gpu = launches_of_a_token(&device, quant);
-        choose_as_on(true);
+        set_tuning(Tuning::THREADS);
         let on_software = launches_of_a_token(&device, quant);
         assert!(on_gpu > LAYERS as u64 && on_gpu <= 5 * LAYERS as u64 + 10, "{on_gpu} dispatches");
         assert!(on_software <= 250, "{on_software} dispatches");
@@ -124,12 +124,12 @@ fn a_recorded_step_chooses_what_the_logits_say() {
     let mut decoding = started(&Device::cpu(), &on_cpu);
     let expected: Vec<i32> = (0..6).map(|_| chosen(&on_cpu, &mut decoding)).collect();
     assert!(expected.iter().any(|id| *id != expected[0]), "a model that says one thing shows nothing: {expected:?}");
-    for software in [false, true] {
-        choose_as_on(software);
+    for tuning in [Tuning::WORKGROUPS, Tuning::THREADS] {
+        set_tuning(tuning);
         let (model, _) = opt(&device, Quant::Q8);
         let mut recorded = started(&device, &model);
         let found: Vec<i32> = (0..6).map(|_| chosen(&model, &mut recorded)).collect();
-        assert_eq!(found, expected, "software: {software}");
+        assert_eq!(found, expected, "{tuning:?}");
     }
 }
 

@@ -91,7 +91,9 @@ pub fn attention<'a>(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => crate::ops::cpu::attention::attention(batch, q, k, v, heads, bias),
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::attention(batch, q, k, v, heads, bias, gpu::Variant::choose(queries / batch, heads)),
+        DeviceKind::Webgpu => {
+            gpu::attention(batch, q, k, v, heads, bias, gpu::Variant::choose(queries / batch, heads, crate::device::tuning()))
+        }
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("attention", format!("no {kind:?} in this build"))),
     }
@@ -100,14 +102,14 @@ pub fn attention<'a>(batch: usize, q: Rows, k: Rows, v: Rows, heads: Heads, bias
 #[cfg(feature = "webgpu")]
 pub(crate) mod gpu {
     use super::*;
-    use crate::device::software_adapter;
+    use crate::device::{Adapter, Tuning};
     use crate::ops::launch::{Kernel, Type, empty, floats, tensor};
 
     /// How the work is shared out.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Variant {
         /// A workgroup, a query of a head.
-        Query,
+        Query { subgroups: bool },
         /// A workgroup, 16 queries of a head that share what is read of keys and values.
         Tile,
     }
@@ -118,14 +120,21 @@ pub(crate) mod gpu {
     const MAX_TILE_HEAD_DIM: usize = 96;
 
     impl Variant {
-        pub(crate) const ALL: [Self; 2] = [Self::Query, Self::Tile];
+        pub(crate) fn all(adapter: &Adapter) -> Vec<Self> {
+            let with_subgroups = adapter.subgroups.then_some(Self::Query { subgroups: true });
+            [Self::Query { subgroups: false }, Self::Tile].into_iter().chain(with_subgroups).collect()
+        }
 
-        pub(crate) fn choose(queries: usize, heads: Heads) -> Self {
-            if queries >= TILE / 2 && Self::Tile.fits(heads) && !software_adapter() { Self::Tile } else { Self::Query }
+        pub(crate) fn choose(queries: usize, heads: Heads, tuning: Tuning) -> Self {
+            if queries >= TILE / 2 && Self::Tile.fits(heads) && tuning.attention_tiles {
+                Self::Tile
+            } else {
+                Self::Query { subgroups: tuning.subgroups }
+            }
         }
 
         pub(crate) fn fits(self, heads: Heads) -> bool {
-            self == Self::Query || heads.head_dim <= MAX_TILE_HEAD_DIM
+            self != Self::Tile || heads.head_dim <= MAX_TILE_HEAD_DIM
         }
     }
 
@@ -137,10 +146,12 @@ pub(crate) mod gpu {
         let fused = shared && same(q.tensor, k.tensor);
         let y = empty(&q_buffer, [queries * batch, heads.count * heads.head_dim], burn_tensor::DType::F32);
         let mut kernel = match variant {
-            Variant::Query => Kernel::new(
+            Variant::Query { subgroups } => Kernel::new(
                 "attention",
                 concat!(include_str!("distance.wgsl"), include_str!("attention.wgsl"), include_str!("softmax_tiles.wgsl")),
-            ),
+            )
+            .together(subgroups)
+            .constant("SPLITS", 1),
             Variant::Tile => Kernel::new(
                 "attention_tiles",
                 concat!(include_str!("distance.wgsl"), include_str!("attention.wgsl"), include_str!("attention_tiles.wgsl")),

@@ -40,4 +40,4 @@ fn masked(asked: Query, j: u32, score: f32) -> f32 {
     return s;
 }
 // Nothing joins: keys and values are all there.
-fn join(asked: Query, lane: u32) {}
+fn join(asked: Query, lane: u32, newest: bool) {}

@@ -39,25 +39,62 @@ pub fn cached_attention(
             attention::cached_attention(state, q, k_cache, v_cache, heads, by_distance)
         }
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::cached_attention(state, [q, k, v], [k_cache, v_cache], heads, by_distance),
+        DeviceKind::Webgpu => {
+            let variant = gpu::Variant::choose(positions, state.capacity, crate::device::tuning());
+            gpu::cached_attention(state, [q, k, v], [k_cache, v_cache], heads, by_distance, variant)
+        }
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("cached_attention", format!("no {kind:?} in this build"))),
     }
 }
 
 #[cfg(feature = "webgpu")]
-mod gpu {
+pub(crate) mod gpu {
     use burn_cubecl::tensor::CubeTensor;
 
     use super::*;
+    use crate::device::{Adapter, Tuning};
     use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
 
-    pub(super) fn cached_attention(
+    /// How the work is shared out.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Variant {
+        pub subgroups: bool,
+        /// Of a workgroup.
+        pub threads: u32,
+        /// Workgroups that share a query and head.
+        pub splits: usize,
+    }
+
+    /// Positions of a cache that are worth a workgroup of their own, and how many of those at most.
+    const STRETCH: usize = 128;
+    const MAX_SPLITS: usize = 8;
+
+    impl Variant {
+        pub(crate) fn all(adapter: &Adapter) -> Vec<Self> {
+            let mut all: Vec<Self> =
+                [(64, 1), (256, 1), (256, 3)].map(|(threads, splits)| Self { subgroups: false, threads, splits }).into();
+            if adapter.subgroups {
+                all.extend([(64, 1), (256, 3)].map(|(threads, splits)| Self { subgroups: true, threads, splits }));
+            }
+            all
+        }
+
+        /// By what does not change within a recording.
+        pub(crate) fn choose(positions: usize, capacity: usize, Tuning { subgroups, split_cache, .. }: Tuning) -> Self {
+            let long = split_cache && positions == 1 && capacity > STRETCH;
+            let splits = if long && capacity >= 4 * STRETCH { (capacity / STRETCH).min(MAX_SPLITS) } else { 1 };
+            Self { subgroups, threads: if long { 256 } else { 64 }, splits }
+        }
+    }
+
+    pub(crate) fn cached_attention(
         state: &StepState,
         [q, k, v]: [Rows; 3],
         caches: [&Tensor<2>; 2],
         heads: Heads,
         by_distance: Option<&DistanceBias>,
+        variant: Variant,
     ) -> Result<Tensor<2>> {
         let (k_cache, v_cache) = (floats(caches[0])?, floats(caches[1])?);
         let words = ints(&state.buffer)?;
@@ -73,10 +110,19 @@ mod gpu {
 
         let q_rows = floats(q.tensor)?;
         let y = empty(&q_rows, [count, width], burn_tensor::DType::F32);
+        let splits = variant.splits;
+        let of_splits = match splits {
+            1 => y.clone(),
+            // Of each: its floats, the highest score and the sum of its weights.
+            _ => empty(&q_rows, [count * heads.count * splits, heads.head_dim + 2], burn_tensor::DType::F32),
+        };
         let kernel = Kernel::new(
             "cached_attention",
             concat!(include_str!("distance.wgsl"), include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")),
         )
+        .together(variant.subgroups)
+        .workgroup(variant.threads)
+        .constant("SPLITS", splits as u32)
         .constant("JOINS", joins.into())
         .constant("HEAD_DIM", heads.head_dim as u32)
         .constant("DISTANCE", by_distance.is_some().into())
@@ -84,7 +130,7 @@ mod gpu {
         .buffer("k", Type::F32, &k_cache)
         .buffer("v", Type::F32, &v_cache)
         .buffer("state", Type::I32, &words)
-        .buffer("y", Type::F32, &y);
+        .buffer("y", Type::F32, &of_splits);
         let kernel = match by_distance {
             Some(bias) => kernel.buffer("distance", Type::F32, &floats(&bias.values)?),
             None => kernel.absent("distance"),
@@ -103,7 +149,17 @@ mod gpu {
                 k.offset,
                 v.offset,
             ])
-            .launch(count * heads.count)?;
+            .launch(count * heads.count * splits)?;
+        if splits > 1 {
+            Kernel::new("combine", include_str!("combine.wgsl"))
+                .together(false)
+                .constant("SPLITS", splits as u32)
+                .constant("HEAD_DIM", heads.head_dim as u32)
+                .buffer("stretches", Type::F32, &of_splits)
+                .buffer("y", Type::F32, &y)
+                .info([count * width])
+                .launch((count * width).div_ceil(64))?;
+        }
         Ok(tensor(y))
     }
 

@@ -33,9 +33,9 @@ fn masked(asked: Query, j: u32, score: f32) -> f32 {
     if (DISTANCE == 1u) { s += distance[distance_at(j, position, info[5]) * info[0] + asked.head]; }
     return select(-3.4028234663852886e38, s, attended && j <= position);
 }
-// JOINS: the workgroup's own newest key and value go into its cache, which nobody else reads there.
-fn join(asked: Query, lane: u32) {
-    if (JOINS == 1u) {
+// JOINS: the newest key and value of a row and head go into its cache through the workgroup that reads them; nobody else does.
+fn join(asked: Query, lane: u32, newest: bool) {
+    if (JOINS == 1u && newest) {
         let row = asked.batch / info[4] * info[6] + asked.head * HEAD_DIM;
         let to = (asked.batch * capacity() + u32(state[0])) * info[1] + asked.head * HEAD_DIM;
         for (var d = lane; d < HEAD_DIM; d += WORKGROUP) {

@@ -7,7 +7,7 @@ use crate::device::{Arithmetic, Device};
 use crate::error::{Error, Result};
 use crate::ops::embedding::Lookup;
 use crate::ops::{Activation, Bias, DistanceBias, Fused, Heads, Norm, Rows, StepState};
-use crate::ops::{advance, argmax, attention, cached_attention, embedding, layer_norm, linear, reorder, rms_norm};
+use crate::ops::{advance, argmax, attention, cached_attention, embedding, linear, reorder};
 use crate::ops::{read_floats, read_ints};
 use crate::weights::quant::{BLOCK, Quant, unpack_row, words_per_row};
 use crate::weights::{Chunk, Layout, Matrix, Role};
@@ -23,6 +23,9 @@ pub struct Outcome {
 
 /// f32 sums in another order.
 const TOLERANCE: f32 = 2e-5;
+/// Inputs, weights and slices of sums that have the 11 bits of an f16.
+#[cfg(feature = "webgpu")]
+const HALF_TOLERANCE: f32 = 4e-3;
 
 /// Runs every check on this device; one that fails does not keep the others from running.
 pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> Vec<Outcome> {
@@ -51,8 +54,8 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
         done(format!("linear {activation:?}"), check_activation(device, activation).await, on_outcome);
     }
     for (rows, width) in [(1, 1), (3, 40), (5, 257)] {
-        done(format!("layer_norm {rows}x{width}"), check_layer_norm(device, rows, width).await, on_outcome);
-        done(format!("rms_norm {rows}x{width}"), check_rms_norm(device, rows, width).await, on_outcome);
+        done(format!("layer_norm {rows}x{width}"), check_norm(device, rows, width, true).await, on_outcome);
+        done(format!("rms_norm {rows}x{width}"), check_norm(device, rows, width, false).await, on_outcome);
     }
     for (queries, keys, head_dim) in [(1, 1, 3), (5, 5, 8), (3, 70, 65), (2, 131, 130), (37, 45, 88)] {
         for fused in [false, true] {
@@ -120,6 +123,10 @@ fn ints(device: &Device, values: &[i32]) -> Tensor<1, Int> {
 
 /// The worst difference; an error names the place and both values.
 fn compare(kernel: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
+    compare_within(TOLERANCE, kernel, found, expected)
+}
+
+fn compare_within(tolerance: f32, kernel: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
     if found.len() != expected.len() {
         return Err(Error::kernel(kernel, format!("{} values, expected {}", found.len(), expected.len())));
     }
@@ -127,8 +134,8 @@ fn compare(kernel: &str, found: &[f32], expected: &[f32]) -> Result<f32> {
     let mut worst = 0.0f32;
     for (place, (found, expected)) in found.iter().zip(expected).enumerate() {
         let difference = (found - expected).abs() / scale;
-        if difference.is_nan() || difference > TOLERANCE {
-            return Err(Error::kernel(kernel, format!("at {place}: {found}, expected {expected} (tolerance {TOLERANCE} of {scale})")));
+        if difference.is_nan() || difference > tolerance {
+            return Err(Error::kernel(kernel, format!("at {place}: {found}, expected {expected} (tolerance {tolerance} of {scale})")));
         }
         worst = worst.max(difference);
     }
@@ -198,9 +205,13 @@ async fn check_linear(device: &Device, quant: Quant, (m, k, n): (usize, usize, u
     worst = worst.max(compare("linear gated", &read_floats(linear(&x, &weight, gate)?).await?, &gated)?);
     #[cfg(feature = "webgpu")]
     if device.kind == crate::device::DeviceKind::Webgpu {
-        for variant in linear::gpu::Variant::ALL {
+        for variant in linear::gpu::Variant::exact(&device.adapter) {
             let found = read_floats(linear::gpu::linear(&x, &weight, fused, variant)?).await?;
             worst = worst.max(compare(&format!("linear {variant:?}"), &found, &expected)?);
+        }
+        if device.adapter.f16 {
+            let found = read_floats(linear::gpu::linear(&x, &weight, fused, linear::gpu::Variant::Tiles { half: true })?).await?;
+            compare_within(HALF_TOLERANCE, "linear of halves", &found, &expected)?;
         }
     }
     worst = worst.max(check_linear_behind_norm(device, &mut noise, quant, [m, k, n]).await?);
@@ -223,7 +234,7 @@ async fn check_linear_behind_norm(device: &Device, noise: &mut Noise, quant: Qua
         worst = worst.max(compare("linear behind a norm", &found, &expected)?);
         #[cfg(feature = "webgpu")]
         if device.kind == crate::device::DeviceKind::Webgpu {
-            for variant in linear::gpu::Variant::ALL {
+            for variant in linear::gpu::Variant::exact(&device.adapter) {
                 let found = read_floats(linear::gpu::linear(&on_device, &weight, fused, variant)?).await?;
                 worst = worst.max(compare(&format!("linear {variant:?} behind a norm"), &found, &expected)?);
             }
@@ -309,21 +320,21 @@ async fn check_lookup(device: &Device, quant: Quant, role: Role) -> Result<f32> 
     compare("embedding", &read_floats(embedding(&weight, lookup)?).await?, &expected)
 }
 
-async fn check_layer_norm(device: &Device, rows: usize, width: usize) -> Result<f32> {
+async fn check_norm(device: &Device, rows: usize, width: usize, centred: bool) -> Result<f32> {
     let mut noise = Noise(width as u32 + 5);
     let (x, gamma, beta) = (noise.floats(rows * width), noise.floats(width), noise.floats(width));
     let eps = 1e-5;
-    let expected: Vec<f32> = x.chunks_exact(width).flat_map(|row| norm_reference(row, &gamma, |c| beta[c], true, eps)).collect();
+    let beta_of = |c: usize| if centred { beta[c] } else { 0.0 };
+    let expected: Vec<f32> = x.chunks_exact(width).flat_map(|row| norm_reference(row, &gamma, beta_of, centred, eps)).collect();
     let (x, gamma, beta) = (floats(device, &x, [rows, width]), floats(device, &gamma, [width]), floats(device, &beta, [width]));
-    compare("layer_norm", &read_floats(layer_norm(&x, &gamma, &beta, eps)?).await?, &expected)
-}
-
-async fn check_rms_norm(device: &Device, rows: usize, width: usize) -> Result<f32> {
-    let mut noise = Noise(width as u32 + 9);
-    let (x, gamma, eps) = (noise.floats(rows * width), noise.floats(width), 1e-6);
-    let expected: Vec<f32> = x.chunks_exact(width).flat_map(|row| norm_reference(row, &gamma, |_| 0.0, false, eps)).collect();
-    let found = rms_norm(&floats(device, &x, [rows, width]), &floats(device, &gamma, [width]), eps)?;
-    compare("rms_norm", &read_floats(found).await?, &expected)
+    let beta = centred.then_some(&beta);
+    let worst = compare("norm", &read_floats(Norm { gamma: &gamma, beta, eps }.of(&x)?).await?, &expected)?;
+    #[cfg(feature = "webgpu")]
+    if device.adapter.subgroups {
+        let found = read_floats(super::norm::gpu::norm(&x, Norm { gamma: &gamma, beta, eps }, true)?).await?;
+        return Ok(worst.max(compare("norm by subgroups", &found, &expected)?));
+    }
+    Ok(worst)
 }
 
 /// softmax(scores)·values for one query; `scores` [keys], `value(j, d)`.
@@ -380,7 +391,7 @@ async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fuse
     #[cfg(feature = "webgpu")]
     if device.kind == crate::device::DeviceKind::Webgpu {
         use crate::ops::attention::gpu::{Variant, attention};
-        for variant in Variant::ALL.into_iter().filter(|variant| variant.fits(heads)) {
+        for variant in Variant::all(&device.adapter).into_iter().filter(|variant| variant.fits(heads)) {
             let found = read_floats(attention(batch, q, k, v, heads, bias, variant)?).await?;
             worst = worst.max(compare(&format!("attention {variant:?}"), &found, &expected)?);
         }
@@ -446,6 +457,14 @@ async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3
         for (parts, (k_cache, v_cache)) in [separate, parts].into_iter().zip(&mut caches) {
             let found = cached_attention(&state, parts, k_cache, v_cache, heads, by_distance.as_ref())?;
             worst = worst.max(compare("cached_attention", &read_floats(found).await?, &expected)?);
+            #[cfg(feature = "webgpu")]
+            if device.kind == crate::device::DeviceKind::Webgpu {
+                use crate::ops::cached_attention::gpu::{Variant, cached_attention};
+                for variant in Variant::all(&device.adapter) {
+                    let found = cached_attention(&state, parts, [k_cache, v_cache], heads, by_distance.as_ref(), variant)?;
+                    worst = worst.max(compare(&format!("cached_attention {variant:?}"), &read_floats(found).await?, &expected)?);
+                }
+            }
         }
         advance(&mut state, &ints(device, &vec![7; rows]), positions, &ints(device, &[-1]), 0)?;
         state.advanced(positions);

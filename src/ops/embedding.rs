@@ -92,7 +92,7 @@ fn on_gpu(weight: &Matrix, lookup: Lookup) -> Result<Tensor<2>> {
             // The first chunk writes every row, the others only those that they hold.
             .constant("FIRST", (place == 0).into())
             .buffer("ids", Type::I32, &ids)
-            .weights("words", &ints(&chunk.words)?, 0)
+            .weights("words", Type::U32, &ints(&chunk.words)?, 0)
             .buffer("y", Type::F32, &y);
         let kernel = match &add {
             Some(add) => kernel.buffer("add", Type::F32, add),

@@ -113,6 +113,8 @@ mod gpu {
     pub(crate) enum Type {
         F32,
         U32,
+        /// Four at a time: the buffer is a multiple of 16 bytes long.
+        U32x4,
         I32,
     }
 
@@ -121,6 +123,8 @@ mod gpu {
     pub(crate) struct Kernel {
         name: &'static str,
         source: &'static str,
+        together: Together,
+        half: bool,
         constants: Vec<(&'static str, u32)>,
         buffers: Vec<(&'static str, Type, CubeTensor)>,
         absent: Vec<&'static str>,
@@ -132,12 +136,37 @@ mod gpu {
 
     impl Kernel {
         pub fn new(name: &'static str, source: &'static str) -> Self {
-            Self { name, source, constants: vec![], buffers: vec![], absent: vec![], info: vec![], workgroup: 64, weight_bytes: 0, work: 0 }
+            Self {
+                name,
+                source,
+                together: Together::No,
+                half: false,
+                constants: vec![],
+                buffers: vec![],
+                absent: vec![],
+                info: vec![],
+                workgroup: 64,
+                weight_bytes: 0,
+                work: 0,
+            }
         }
 
         /// Threads of a workgroup, instead of 64.
         pub fn workgroup(mut self, threads: u32) -> Self {
             self.workgroup = threads;
+            self
+        }
+
+        /// Gives it what a workgroup's lanes find out together (`sum_of_all` and its kin) and their `Here`, by subgroup operations
+        /// or through the workgroup's memory.
+        pub fn together(mut self, subgroups: bool) -> Self {
+            self.together = if subgroups { Together::BySubgroups } else { Together::ByMemory };
+            self
+        }
+
+        /// Whether `Number` in the WGSL is an f16, instead of an f32.
+        pub fn half(mut self, half: bool) -> Self {
+            self.half = half;
             self
         }
 
@@ -153,9 +182,9 @@ mod gpu {
         }
 
         /// Packed weights, and how often the kernel goes over all of them.
-        pub fn weights(mut self, name: &'static str, words: &CubeTensor, passes: usize) -> Self {
+        pub fn weights(mut self, name: &'static str, kind: Type, words: &CubeTensor, passes: usize) -> Self {
             self.weight_bytes += words.meta.shape().num_elements() * size_of::<u32>() * passes;
-            self.buffer(name, Type::U32, words)
+            self.buffer(name, kind, words)
         }
 
         /// Multiplications, where there are many.
@@ -207,6 +236,8 @@ mod gpu {
             let source = Source {
                 name: self.name,
                 wgsl: self.source,
+                together: self.together,
+                half: self.half,
                 constants: self.constants,
                 buffers: self.buffers.iter().map(|(name, kind, _)| (*name, *kind)).collect(),
                 absent: self.absent,
@@ -226,11 +257,21 @@ mod gpu {
         }
     }
 
+    /// How the lanes of a workgroup find out something together.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    enum Together {
+        No,
+        ByMemory,
+        BySubgroups,
+    }
+
     /// What decides the text of a kernel, and so which pipeline serves it. The text itself is made when it is compiled.
     #[derive(Debug, Clone, PartialEq, Eq, Hash)]
     struct Source {
         name: &'static str,
         wgsl: &'static str,
+        together: Together,
+        half: bool,
         constants: Vec<(&'static str, u32)>,
         buffers: Vec<(&'static str, Type)>,
         absent: Vec<&'static str>,
@@ -241,6 +282,14 @@ mod gpu {
     impl Source {
         fn text(&self) -> String {
             let mut text = String::new();
+            if self.half {
+                text.push_str("enable f16;\n");
+            }
+            // Browsers ask for it; naga, which compiles natively, does not know it and needs nothing.
+            if self.together == Together::BySubgroups && cfg!(target_family = "wasm") {
+                text.push_str("enable subgroups;\n");
+            }
+            let _ = writeln!(text, "alias Number = {};", if self.half { "f16" } else { "f32" });
             for (name, value) in &self.constants {
                 let _ = writeln!(text, "const {name}: u32 = {value}u;");
             }
@@ -249,6 +298,7 @@ mod gpu {
                 let kind = match kind {
                     Type::F32 => "f32",
                     Type::U32 => "u32",
+                    Type::U32x4 => "vec4<u32>",
                     Type::I32 => "i32",
                 };
                 // read_write everywhere: small tensors share one GPU buffer, and one buffer has one usage in a dispatch.
@@ -259,6 +309,11 @@ mod gpu {
                 let _ = writeln!(text, "const {name} = array<f32, 1>(0.0);");
             }
             text.push_str(include_str!("common.wgsl"));
+            match self.together {
+                Together::No => {}
+                Together::ByMemory => text.push_str(include_str!("workgroup.wgsl")),
+                Together::BySubgroups => text.push_str(include_str!("subgroups.wgsl")),
+            }
             text.push_str(self.wgsl);
             text
         }

@@ -2,9 +2,9 @@
 //! arithmetic: dequantized weights times f32 activations; on the CPU a `Matrix` may ask for integers instead). x [m, in],
 //! W [out, in], b [out], gate or residual [m, out] → y [m, out]. One launch a chunk of W.
 //!
-//! On the GPU there are three ways: with few rows (a decode step, its beams) a workgroup shares the columns of some outputs and
+//! On the GPU there are three ways (`Tuning` says which): with few rows (a decode step, its beams) a workgroup shares the columns of some outputs and
 //! reads each weight once, a norm before it riding along; with many rows (an encoding, a prompt) it makes a tile from slices in
-//! its memory; software adapters take a thread for 4 x 4 outputs, since a barrier costs them microseconds.
+//! its memory; or a thread makes 4 outputs of some rows by itself, for software adapters, whom a barrier costs microseconds.
 
 use burn_tensor::Tensor;
 
@@ -46,7 +46,7 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>>
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => crate::ops::cpu::linear::linear(x, weight, fused),
         #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows)),
+        DeviceKind::Webgpu => gpu::linear(x, weight, fused, gpu::Variant::choose(rows, weight.arithmetic, crate::device::tuning())),
         #[allow(unreachable_patterns)]
         kind => Err(Error::kernel("linear", format!("no {kind:?} in this build"))),
     }
@@ -55,7 +55,7 @@ pub fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused) -> Result<Tensor<2>>
 #[cfg(feature = "webgpu")]
 pub(crate) mod gpu {
     use super::*;
-    use crate::device::software_adapter;
+    use crate::device::{Adapter, Arithmetic, Tuning};
     use crate::ops::launch::{Kernel, Type, empty, floats, ints, tensor};
     use crate::weights::quant::words_per_row;
 
@@ -64,27 +64,32 @@ pub(crate) mod gpu {
     pub(crate) enum Variant {
         /// A thread, `rows` rows x 4 outputs.
         Threads { rows: usize },
-        /// A workgroup, `rows` rows x some outputs.
-        Few { rows: usize },
+        /// A workgroup, `rows` rows x 16 outputs.
+        Few { rows: usize, subgroups: bool },
         /// A workgroup, 64 rows x 64 outputs.
-        Tiles,
+        Tiles { half: bool },
     }
 
     /// Rows and outputs of a workgroup's tile.
     const TILE: usize = 64;
+    /// Threads and outputs of a workgroup of `Few`.
+    const FEW_THREADS: u32 = 128;
+    const FEW_OUTPUTS: usize = 16;
 
     impl Variant {
-        pub(crate) const ALL: [Self; 7] = [
-            Self::Threads { rows: 1 },
-            Self::Threads { rows: 4 },
-            Self::Threads { rows: 8 },
-            Self::Few { rows: 1 },
-            Self::Few { rows: 4 },
-            Self::Few { rows: 8 },
-            Self::Tiles,
-        ];
+        /// All that compute exactly and that the adapter has what is needed for.
+        pub(crate) fn exact(adapter: &Adapter) -> Vec<Self> {
+            let mut all = vec![Self::Tiles { half: false }];
+            for rows in [1, 4, 8] {
+                all.extend([Self::Threads { rows }, Self::Few { rows, subgroups: false }]);
+                if adapter.subgroups {
+                    all.push(Self::Few { rows, subgroups: true });
+                }
+            }
+            all
+        }
 
-        pub(crate) fn choose(rows: usize) -> Self {
+        pub(crate) fn choose(rows: usize, arithmetic: Arithmetic, tuning: Tuning) -> Self {
             let at_once = match rows {
                 1 => 1,
                 // Beams, several to a prompt: in a multiple of 8 they read weights least.
@@ -92,35 +97,57 @@ pub(crate) mod gpu {
                 _ => 4,
             };
             match rows {
-                _ if software_adapter() => Self::Threads { rows: at_once },
                 // A tile of a few rows would be mostly empty.
-                1..=16 => Self::Few { rows: at_once },
-                _ => Self::Tiles,
+                1..=16 if tuning.shared_columns => Self::Few { rows: at_once, subgroups: tuning.subgroups },
+                17.. if tuning.product_tiles => Self::Tiles { half: arithmetic == Arithmetic::Half },
+                _ => Self::Threads { rows: at_once },
             }
         }
 
         fn rows(self) -> usize {
             match self {
-                Self::Threads { rows } | Self::Few { rows } => rows,
-                Self::Tiles => TILE,
+                Self::Threads { rows } | Self::Few { rows, .. } => rows,
+                Self::Tiles { .. } => TILE,
             }
         }
 
-        /// Outputs of a workgroup of `Few`: several share what is read of x, and the norm's statistics above all.
-        fn outputs(self, norm: bool) -> usize {
+        fn outputs(self) -> usize {
             match self {
-                Self::Few { rows: 1 } if norm => 8,
-                Self::Few { rows: 8 } => 2,
-                Self::Few { .. } | Self::Threads { .. } => 4,
-                Self::Tiles => TILE,
+                Self::Few { .. } => FEW_OUTPUTS,
+                Self::Threads { .. } => 4,
+                Self::Tiles { .. } => TILE,
             }
         }
 
-        fn groups(self, m: usize, outputs: usize, norm: bool) -> usize {
-            let tiles = m.div_ceil(self.rows()) * outputs.div_ceil(self.outputs(norm));
+        fn groups(self, m: usize, outputs: usize) -> usize {
+            let tiles = m.div_ceil(self.rows()) * outputs.div_ceil(self.outputs());
             if let Self::Threads { .. } = self { tiles.div_ceil(64) } else { tiles }
         }
+
+        /// Its WGSL for weights that are read in fours, or not.
+        fn kernel(self, wide: bool) -> Kernel {
+            match (self, wide) {
+                (Self::Threads { .. }, _) => Kernel::new("linear_threads", source!("words.wgsl", "linear_threads.wgsl")),
+                (Self::Few { subgroups, .. }, true) => {
+                    Kernel::new("linear_few", source!("words4.wgsl", "linear_few.wgsl")).together(subgroups).workgroup(FEW_THREADS)
+                }
+                (Self::Few { subgroups, .. }, false) => {
+                    Kernel::new("linear_few", source!("words.wgsl", "linear_few.wgsl")).together(subgroups).workgroup(FEW_THREADS)
+                }
+                (Self::Tiles { half }, _) => {
+                    Kernel::new("linear_tiles", source!("words.wgsl", "linear_tiles.wgsl")).workgroup(256).half(half)
+                }
+            }
+        }
     }
+
+    /// The WGSL of one way, with what all of them need.
+    macro_rules! source {
+        ($words:literal, $own:literal) => {
+            concat!(include_str!("activation.wgsl"), include_str!($words), include_str!("linear.wgsl"), include_str!($own))
+        };
+    }
+    use source;
 
     pub(crate) fn linear(x: &Tensor<2>, weight: &Matrix, fused: Fused, variant: Variant) -> Result<Tensor<2>> {
         let m = x.dims()[0];
@@ -133,16 +160,14 @@ pub(crate) mod gpu {
         let bias = fused.bias.map(floats).transpose()?;
         let other = fused.residual.or(fused.gate).map(floats).transpose()?;
         let y = empty(&x, [m, weight.rows], burn_tensor::DType::F32);
+        let row_words = words_per_row(weight.quant, weight.columns);
+        let wide = matches!(variant, Variant::Few { .. }) && row_words.is_multiple_of(4);
         for chunk in &weight.chunks {
             let outputs = chunk.rows.len();
-            let mut kernel = match variant {
-                Variant::Threads { .. } => Kernel::new("linear_threads", source!("linear_threads.wgsl")),
-                Variant::Few { .. } => Kernel::new("linear_few", source!("linear_few.wgsl")),
-                Variant::Tiles => Kernel::new("linear_tiles", source!("linear_tiles.wgsl")).workgroup(256),
-            };
-            kernel = kernel
+            let mut kernel = variant
+                .kernel(wide)
                 .constant("ROWS", variant.rows() as u32)
-                .constant("OUTPUTS", variant.outputs(norm.is_some()) as u32)
+                .constant("WIDE", wide.into())
                 .constant("QUANT", weight.quant as u32)
                 .constant("ACTIVATION", fused.activation as u32)
                 .constant("BIAS", bias.is_some().into())
@@ -150,7 +175,7 @@ pub(crate) mod gpu {
                 .constant("GATE", fused.gate.is_some().into())
                 .constant("NORM", norm.map_or(0, |norm| if norm.beta.is_some() { 1 } else { 2 }))
                 .buffer("x", Type::F32, &x)
-                .weights("words", &ints(&chunk.words)?, m.div_ceil(variant.rows()))
+                .weights("words", if wide { Type::U32x4 } else { Type::U32 }, &ints(&chunk.words)?, m.div_ceil(variant.rows()))
                 .buffer("y", Type::F32, &y)
                 .work([m, outputs, weight.columns].iter().map(|size| *size as u64).product());
             let beta = norm.and_then(|norm| norm.beta).map(floats).transpose()?;
@@ -163,18 +188,10 @@ pub(crate) mod gpu {
             }
             let eps = norm.map_or(0.0, |norm| norm.eps as f32);
             kernel
-                .info([m, weight.columns, weight.rows, chunk.rows.start, outputs, words_per_row(weight.quant, weight.columns)])
+                .info([m, weight.columns, weight.rows, chunk.rows.start, outputs, row_words])
                 .info([eps.to_bits() as usize])
-                .launch(variant.groups(m, outputs, norm.is_some()))?;
+                .launch(variant.groups(m, outputs))?;
         }
         Ok(tensor(y))
     }
-
-    /// The WGSL of one way, with what all of them need.
-    macro_rules! source {
-        ($own:literal) => {
-            concat!(include_str!("activation.wgsl"), include_str!("linear.wgsl"), include_str!($own))
-        };
-    }
-    use source;
 }

@@ -6,29 +6,29 @@ fn weights4(row: u32, column: u32, k: u32, row_words: u32) -> vec4<f32> {
     let start = row * row_words;
     if (QUANT == 0u) {
         let at = start + column;
-        var w = vec4<f32>(bitcast<f32>(words[at]), 0.0, 0.0, 0.0);
-        if (column + 1u < k) { w.y = bitcast<f32>(words[at + 1u]); }
-        if (column + 2u < k) { w.z = bitcast<f32>(words[at + 2u]); }
-        if (column + 3u < k) { w.w = bitcast<f32>(words[at + 3u]); }
+        var w = vec4<f32>(bitcast<f32>(word_at(at)), 0.0, 0.0, 0.0);
+        if (column + 1u < k) { w.y = bitcast<f32>(word_at(at + 1u)); }
+        if (column + 2u < k) { w.z = bitcast<f32>(word_at(at + 2u)); }
+        if (column + 3u < k) { w.w = bitcast<f32>(word_at(at + 3u)); }
         return w;
     }
     if (QUANT == 1u) {
         let at = start + column / 2u;
-        let low = unpack2x16float(words[at]);
+        let low = unpack2x16float(word_at(at));
         var high = vec2<f32>(0.0, 0.0);
-        if (column + 2u < k) { high = unpack2x16float(words[at + 1u]); }
+        if (column + 2u < k) { high = unpack2x16float(word_at(at + 1u)); }
         return vec4<f32>(low, high);
     }
     let block = column / 32u;
     let blocks = (k + 31u) / 32u;
     if (QUANT == 2u) {
-        let scales = unpack2x16float(words[start + blocks * 8u + block / 2u]);
-        let word = i32(words[start + column / 4u]);
+        let scales = unpack2x16float(word_at(start + blocks * 8u + block / 2u));
+        let word = i32(word_at(start + column / 4u));
         let w = vec4<i32>(word << 24u, word << 16u, word << 8u, word) >> vec4<u32>(24u);
         return vec4<f32>(w) * select(scales.x, scales.y, (block & 1u) == 1u);
     }
-    let scales = unpack2x16float(words[start + blocks * 4u + block / 2u]);
-    let word = words[start + column / 8u] >> ((column & 4u) * 4u);
+    let scales = unpack2x16float(word_at(start + blocks * 4u + block / 2u));
+    let word = word_at(start + column / 8u) >> ((column & 4u) * 4u);
     let w = vec4<u32>(word, word >> 4u, word >> 8u, word >> 12u) & vec4<u32>(15u);
     return (vec4<f32>(w) - 8.0) * select(scales.x, scales.y, (block & 1u) == 1u);
 }

@@ -1,109 +1,141 @@
-// Few rows of x, as in a decode step: a workgroup makes ROWS x OUTPUTS products, its threads share the columns, so that
-// neighbours read neighbouring words of W. NORM: 1 a LayerNorm, 2 an RMSNorm of x comes first; every workgroup finds its
+// Few rows of x, as in a decode step, which is bound by reading W once. A team of 32 threads shares the columns of OUTS outputs:
+// neighbours read neighbouring 16 bytes of a row of W, and what is read of x serves all OUTS. The workgroup's teams share x in
+// its memory, a stretch of columns at a time. NORM: 1 a LayerNorm, 2 an RMSNorm of x comes first; every workgroup finds its
 // statistics itself, which costs a pass over x (it is in the cache then) and saves a launch.
+const OUTS: u32 = 4u;
+const OUTPUTS: u32 = WORKGROUP / TEAM * OUTS;
+// Columns that four words hold, a piece, and a piece's vectors of four.
+const PIECE: u32 = 4u << QUANT;
+const QUADS: u32 = PIECE / 4u;
+const STRETCH: u32 = 3072u / ROWS;
+const PIECES: u32 = STRETCH / PIECE;
+// x lies so that neighbours read neighbouring vectors; a row is one longer, so that threads that write it meet different banks.
+const STRIDE: u32 = PIECES + 1u;
 const VECTORS: u32 = (ROWS + 3u) / 4u;
 
-var<workgroup> partial: array<vec4<f32>, WORKGROUP>;
-var<workgroup> means: array<f32, ROWS>;
-var<workgroup> scales: array<f32, ROWS>;
+var<workgroup> x_stretch: array<vec4<f32>, ROWS * QUADS * STRIDE>;
+var<workgroup> sizes: vec3<u32>;
 
-fn sum_of_all(lane: u32, value: vec4<f32>) -> vec4<f32> {
-    workgroupBarrier();
-    partial[lane] = value;
-    workgroupBarrier();
-    for (var width = WORKGROUP / 2u; width > 0u; width /= 2u) {
-        if (lane < width) { partial[lane] += partial[lane + width]; }
-        workgroupBarrier();
+// Four weights of a piece, not yet scaled. With the bits of 2²³ a small integer is a float without a conversion.
+fn quad(w: vec4<u32>, q: u32) -> vec4<f32> {
+    if (QUANT == 0u) { return bitcast<vec4<f32>>(w); }
+    if (QUANT == 1u) { return vec4<f32>(unpack2x16float(w[q * 2u]), unpack2x16float(w[q * 2u + 1u])); }
+    if (QUANT == 2u) {
+        let word = w[q] ^ 0x80808080u;
+        let bytes = vec4<u32>(word, word >> 8u, word >> 16u, word >> 24u) & vec4<u32>(255u);
+        return bitcast<vec4<f32>>(bytes | vec4<u32>(0x4B000000u)) - 8388736.0;
     }
-    return partial[0];
+    let word = w[q / 2u] >> ((q & 1u) * 16u);
+    let nibbles = vec4<u32>(word, word >> 4u, word >> 8u, word >> 12u) & vec4<u32>(15u);
+    return bitcast<vec4<f32>>(nibbles | vec4<u32>(0x4B000000u)) - 8388616.0;
 }
 
-// The mean (of a LayerNorm) and the scale of each row from `row` on.
-fn statistics(row: u32, m: u32, k: u32, lane: u32) {
-    let count = f32(k);
-    let eps = bitcast<f32>(info[6]);
-    for (var first = 0u; first < ROWS; first += 4u) {
-        let at = rows_from(row + first, m) * k;
-        var mean = vec4<f32>(0.0);
-        if (NORM == 1u) {
-            var sum = vec4<f32>(0.0);
-            for (var c = lane; c < k; c += WORKGROUP) { sum += vec4<f32>(x[at.x + c], x[at.y + c], x[at.z + c], x[at.w + c]); }
-            mean = sum_of_all(lane, sum) / count;
-        }
-        var squares = vec4<f32>(0.0);
-        for (var c = lane; c < k; c += WORKGROUP) {
-            let distance = vec4<f32>(x[at.x + c], x[at.y + c], x[at.z + c], x[at.w + c]) - mean;
-            squares += distance * distance;
-        }
-        let scale = inverseSqrt(sum_of_all(lane, squares) / count + eps);
-        if (lane < 4u && first + lane < ROWS) {
-            means[first + lane] = mean[lane];
-            scales[first + lane] = scale[lane];
-        }
-    }
-    workgroupBarrier();
+// Four words of a row that begins at word `start`; what lies behind it is zero.
+fn four_words(start: u32, piece: u32, row_words: u32) -> vec4<u32> {
+    if (WIDE == 1u) { return words4(start / 4u + piece); }
+    let begin = start + piece * 4u;
+    let left = row_words - piece * 4u;
+    var w = vec4<u32>(word_at(begin), 0u, 0u, 0u);
+    if (left > 1u) { w.y = word_at(begin + 1u); }
+    if (left > 2u) { w.z = word_at(begin + 2u); }
+    if (left > 3u) { w.w = word_at(begin + 3u); }
+    return w;
 }
 
-// Four columns of a row of x, behind the norm. `at`: place among ROWS.
-fn normed4(row: u32, at: u32, column: u32, k: u32) -> vec4<f32> {
-    var v = x4(row, column, k);
-    if (NORM > 0u) {
-        v = (v - means[at]) * scales[at] * gamma4(column, k);
-        if (NORM == 1u) { v += beta4(column, k); }
-    }
-    return v;
-}
-
-fn gamma4(column: u32, k: u32) -> vec4<f32> {
-    var v = vec4<f32>(gamma[column], 0.0, 0.0, 0.0);
-    if (column + 1u < k) { v.y = gamma[column + 1u]; }
-    if (column + 2u < k) { v.z = gamma[column + 2u]; }
-    if (column + 3u < k) { v.w = gamma[column + 3u]; }
-    return v;
-}
-
-fn beta4(column: u32, k: u32) -> vec4<f32> {
-    var v = vec4<f32>(beta[column], 0.0, 0.0, 0.0);
-    if (column + 1u < k) { v.y = beta[column + 1u]; }
-    if (column + 2u < k) { v.z = beta[column + 2u]; }
-    if (column + 3u < k) { v.w = beta[column + 3u]; }
-    return v;
+fn scale_of(start: u32, piece: u32, k: u32) -> f32 {
+    if (QUANT < 2u) { return 1.0; }
+    let block = piece * PIECE / 32u;
+    let blocks = (k + 31u) / 32u;
+    let scales = unpack2x16float(word_at(start + blocks * (128u / PIECE) + block / 2u));
+    return select(scales.x, scales.y, (block & 1u) == 1u);
 }
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let m = info[0];
-    let k = info[1];
+fn main(here: Here) {
+    let lane = here.lane;
+    // What is read from a buffer is not uniform to WGSL, and a loop around a barrier has to be.
+    if (lane == 0u) { sizes = vec3<u32>(info[0], info[1], info[4]); }
+    let held = workgroupUniformLoad(&sizes);
+    let m = held.x;
+    let k = held.y;
+    let rows = held.z;
     let n = info[2];
     let first = info[3];
-    let rows = info[4];
     let row_words = info[5];
-    let tiles = (rows + OUTPUTS - 1u) / OUTPUTS;
+    let sets = (rows + OUTPUTS - 1u) / OUTPUTS;
     // A grid of two dimensions may be larger than what was asked for: what is behind the end does the last one's work again.
-    let index = min(workgroup_index(group, groups), workgroup_count() - 1u);
-    let out = (index % tiles) * OUTPUTS;
-    let row = (index / tiles) * ROWS;
-    if (NORM > 0u) { statistics(row, m, k, lane); }
+    let index = min(workgroup_index(here.group, here.groups), workgroup_count() - 1u);
+    let row = index / sets * ROWS;
+    let out = index % sets * OUTPUTS;
 
-    var sums: array<vec4<f32>, OUTPUTS * VECTORS>;
-    for (var c = lane * 4u; c < k; c += WORKGROUP * 4u) {
-        // Rows and outputs past the edge repeat the last one and are not stored.
-        var w: array<vec4<f32>, OUTPUTS>;
-        for (var o = 0u; o < OUTPUTS; o++) { w[o] = weights4(min(out + o, rows - 1u), c, k, row_words); }
-        for (var r = 0u; r < ROWS; r++) {
-            let v = normed4(min(row + r, m - 1u), r, c, k);
-            for (var o = 0u; o < OUTPUTS; o++) { sums[o * VECTORS + r / 4u][r % 4u] += dot(v, w[o]); }
+    var mean: array<vec4<f32>, VECTORS>;
+    var scale: array<vec4<f32>, VECTORS>;
+    if (NORM > 0u) {
+        for (var v = 0u; v < VECTORS; v++) {
+            let at = rows_from(row + v * 4u, m) * k;
+            var sum = vec4<f32>(0.0);
+            if (NORM == 1u) {
+                for (var c = lane; c < k; c += WORKGROUP) { sum += vec4<f32>(x[at.x + c], x[at.y + c], x[at.z + c], x[at.w + c]); }
+                mean[v] = sum_of_all(here, sum) / f32(k);
+            }
+            sum = vec4<f32>(0.0);
+            for (var c = lane; c < k; c += WORKGROUP) {
+                let distance = vec4<f32>(x[at.x + c], x[at.y + c], x[at.z + c], x[at.w + c]) - mean[v];
+                sum += distance * distance;
+            }
+            scale[v] = inverseSqrt(sum_of_all(here, sum) / f32(k) + bitcast<f32>(info[6]));
         }
     }
-    for (var o = 0u; o < OUTPUTS; o++) {
-        for (var vector = 0u; vector < VECTORS; vector++) {
-            let total = sum_of_all(lane, sums[o * VECTORS + vector]);
-            let r = vector * 4u + lane;
-            if (lane < 4u && r < ROWS && row + r < m && out + o < rows) { store(row + r, out + o, first, n, total[lane]); }
+
+    // Outputs past the edge repeat the last one and are not stored.
+    let starts = rows_from(out + lane / TEAM * OUTS, rows) * row_words;
+    var sums: array<vec4<f32>, ROWS>;
+    for (var start = 0u; start < k; start += STRETCH) {
+        workgroupBarrier();
+        let columns = min(STRETCH, (k - start + 31u) / 32u * 32u);
+        for (var r = 0u; r < ROWS; r++) {
+            let x_row = min(row + r, m - 1u) * k;
+            for (var four = lane; four < columns / 4u; four += WORKGROUP) {
+                var v = vec4<f32>(0.0);
+                for (var i = 0u; i < 4u; i++) {
+                    let c = start + four * 4u + i;
+                    if (c < k) {
+                        var value = x[x_row + c];
+                        if (NORM > 0u) { value = (value - mean[r / 4u][r % 4u]) * scale[r / 4u][r % 4u] * gamma[c]; }
+                        if (NORM == 1u) { value += beta[c]; }
+                        v[i] = value;
+                    }
+                }
+                x_stretch[(r * QUADS + four % QUADS) * STRIDE + four / QUADS] = v;
+            }
+        }
+        workgroupBarrier();
+        for (var near = lane % TEAM; near < columns / PIECE; near += TEAM) {
+            let piece = start / PIECE + near;
+            if (piece * PIECE >= k) { break; }
+            let w0 = four_words(starts.x, piece, row_words);
+            let w1 = four_words(starts.y, piece, row_words);
+            let w2 = four_words(starts.z, piece, row_words);
+            let w3 = four_words(starts.w, piece, row_words);
+            let scales = vec4<f32>(scale_of(starts.x, piece, k), scale_of(starts.y, piece, k), scale_of(starts.z, piece, k), scale_of(starts.w, piece, k));
+            var part: array<vec4<f32>, ROWS>;
+            for (var q = 0u; q < QUADS; q++) {
+                let v0 = quad(w0, q);
+                let v1 = quad(w1, q);
+                let v2 = quad(w2, q);
+                let v3 = quad(w3, q);
+                for (var r = 0u; r < ROWS; r++) {
+                    let v = x_stretch[(r * QUADS + q) * STRIDE + near];
+                    part[r] += vec4<f32>(dot(v, v0), dot(v, v1), dot(v, v2), dot(v, v3));
+                }
+            }
+            for (var r = 0u; r < ROWS; r++) { sums[r] += part[r] * scales; }
+        }
+    }
+    for (var r = 0u; r < ROWS; r++) {
+        sum_teams(here, sums[r]);
+        if (lane < OUTPUTS && row + r < m && out + lane < rows) {
+            store(row + r, out + lane, first, n, team_sum(here, lane / OUTS, lane % OUTS));
         }
     }
 }

@@ -1,13 +1,13 @@
 // Many rows of x, as in an encoding or a prompt: a workgroup makes TILE x TILE products, a thread 4 x 4 of them. A slice of x
 // and one of W, dequantized once, lie in the workgroup's memory, so that either is read from the device once a tile instead of
-// once a product.
+// once a product. A Number is an f32, or an f16 where the arithmetic is that of halves: then a slice is summed in f16, slices in f32.
 const TILE: u32 = 64u;
 const SLICE: u32 = 16u;
 // A row is one longer than it needs to be: threads side by side then read from different banks.
 const STRIDE: u32 = TILE + 1u;
 
-var<workgroup> x_slice: array<f32, SLICE * STRIDE>;
-var<workgroup> w_slice: array<f32, SLICE * STRIDE>;
+var<workgroup> x_slice: array<Number, SLICE * STRIDE>;
+var<workgroup> w_slice: array<Number, SLICE * STRIDE>;
 var<workgroup> columns: u32;
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
@@ -47,15 +47,17 @@ fn main(
         }
         workgroupBarrier();
         for (var i = 0u; i < 4u; i++) {
-            x_slice[(column + i) * STRIDE + fetched] = v[i];
-            w_slice[(column + i) * STRIDE + fetched] = w[i];
+            x_slice[(column + i) * STRIDE + fetched] = Number(v[i]);
+            w_slice[(column + i) * STRIDE + fetched] = Number(w[i]);
         }
         workgroupBarrier();
+        var part: array<vec4<Number>, 4>;
         for (var i = 0u; i < SLICE; i++) {
             let at = i * STRIDE;
-            let b = vec4<f32>(w_slice[at + own_out], w_slice[at + own_out + 1u], w_slice[at + own_out + 2u], w_slice[at + own_out + 3u]);
-            for (var r = 0u; r < 4u; r++) { sums[r] += x_slice[at + own_row + r] * b; }
+            let b = vec4<Number>(w_slice[at + own_out], w_slice[at + own_out + 1u], w_slice[at + own_out + 2u], w_slice[at + own_out + 3u]);
+            for (var r = 0u; r < 4u; r++) { part[r] += x_slice[at + own_row + r] * b; }
         }
+        for (var r = 0u; r < 4u; r++) { sums[r] += vec4<f32>(part[r]); }
     }
     for (var r = 0u; r < 4u; r++) {
         for (var o = 0u; o < 4u; o++) {

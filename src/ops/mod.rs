@@ -5,10 +5,10 @@
 //! |---|---|---|
 //! | `linear` | 1 a chunk | activation(norm(x)·Wᵀ + b)·gate + residual, W packed in any `Quant` |
 //! | `embedding` | 1 a chunk | rows of a packed matrix by id, plus a tensor |
-//! | `layer_norm`, `rms_norm` | 1 | statistics in f32 |
+//! | `Norm::of` | 1 | a LayerNorm or an RMSNorm, statistics in f32 |
 //! | `attention` | 1 | softmax(q·kᵀ·scale + bias)·v without a score matrix in memory |
 //! | `attention_weights` | T/head_dim | that score matrix, where a caller asks for it |
-//! | `cached_attention` | 1, 2 of a prompt | takes the newest keys and values into a decoder's cache and attends to all, through its `state` |
+//! | `cached_attention` | 1, 2 of a prompt or where workgroups share a long cache | takes the newest keys and values into a decoder's cache and attends to all, through its `state` |
 //! | `argmax`, `advance` | 1, 1 | the greedy choice, and the state's step |
 //! | `reorder` | 1 | beams go on from each other's caches |
 
@@ -34,7 +34,7 @@ pub use cached_attention::cached_attention;
 pub use capture::Recorder;
 pub use embedding::embedding;
 pub use linear::{Fused, linear};
-pub use norm::{Norm, layer_norm, rms_norm};
+pub use norm::Norm;
 pub use reading::{Reading, read_floats, read_ints, start_reading};
 pub use state::{StepState, advance, argmax, reorder};
 
