@@ -2,8 +2,9 @@
 
 mod common;
 
-use blip2_web::device::Device;
+use blip2_web::device::{Device, Tuning};
 use blip2_web::ops::checks::run_all;
+use blip2_web::ops::tune::{Effort, measure, tune};
 
 fn all_checks_hold(device: &Device) {
     let outcomes = pollster::block_on(run_all(device, &mut |_| {}));
@@ -21,4 +22,16 @@ fn on_the_cpu() {
 #[test]
 fn on_the_gpu() {
     all_checks_hold(&common::gpu());
+}
+
+/// Which way is the fastest is the adapter's business; that each of them is right at a real model's shapes is ours.
+#[test]
+fn every_way_that_tuning_tries_is_right() {
+    let device = common::gpu();
+    let effort = Effort { runs: 1, launches: 1 };
+    for first in [Tuning::WORKGROUPS, Tuning::THREADS] {
+        let found = pollster::block_on(measure(&device, first, effort)).expect("some way is right");
+        println!("{}: {found:?}", device.adapter.name);
+    }
+    assert_eq!(pollster::block_on(tune(&Device::cpu())).expect("nothing to do"), Tuning::of(&Device::cpu().adapter));
 }

@@ -92,7 +92,7 @@ export interface LoadParams {
   readonly arithmetic?: Arithmetic;
 }
 /** How q8 and q4 weights meet activations on the CPU. A GPU knows only `exact`. */
-export type Arithmetic = "exact" | "int8";
+export type Arithmetic = "exact" | "int8" | "f16";
 
 /** Headers and credentials go to the model's own origin alone, and never along with a redirect. None of it is logged or kept. */
 export interface RequestOptions {

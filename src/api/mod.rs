@@ -11,6 +11,8 @@ mod options;
 mod stop;
 mod tensors;
 mod towers;
+#[cfg(feature = "webgpu")]
+mod tuning;
 mod types;
 
 use std::cell::Cell;
@@ -89,6 +91,8 @@ impl Runtime {
                 StorageKind::Memory => AnyStorage::Memory(Memory::default()),
             });
             let device = device().await?;
+            #[cfg(feature = "webgpu")]
+            tuning::apply(&device, cache.storage()).await?;
             Ok(Runtime { shared: Rc::new(Shared { device, cache, storage, towers: Towers::default(), images: Cell::new(0) }) }.into())
         })
     }
@@ -96,7 +100,10 @@ impl Runtime {
     #[wasm_bindgen(unchecked_return_type = "Adapter")]
     pub fn adapter(&self) -> JsValue {
         let Device { kind, adapter, .. } = &self.shared.device;
-        to_js(&json!({ "name": adapter.name, "backend": adapter.backend, "software": adapter.software, "kind": kind }))
+        let mut facts = json!(adapter);
+        facts["kind"] = json!(kind);
+        facts["tuning"] = json!((*kind == DeviceKind::Webgpu).then(crate::device::tuning));
+        to_js(&facts)
     }
 
     /// Loads the model folder at an absolute address. Errors: those of `delivery::load_model` and of the models; aborted.

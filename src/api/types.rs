@@ -7,7 +7,11 @@ const TYPES: &str = r#"
 /** What every failure rejects with, or throws. `facts`: the fields of the error. */
 export interface WasmError { code: string; message: string; hint: string; retryable: boolean; facts: Record<string, unknown> }
 export interface RuntimeOptions { storage?: "indexeddb" | "memory" }
-export interface Adapter { name: string; backend: string; software: boolean; kind: "cpu" | "webgpu" }
+export interface Adapter {
+  name: string; backend: string; software: boolean; subgroups: boolean; f16: boolean; kind: "cpu" | "webgpu";
+  /** Which of their ways kernels take: `device::Tuning`. */
+  tuning: Record<string, boolean> | null;
+}
 export interface LoadOptions {
   /** `sha256-…` of the index, and through it of every file. */
   integrity?: string;
@@ -20,10 +24,10 @@ export interface LoadOptions {
   };
   /** One of HF's classes, where it is not the one that was saved. */
   as?: string;
-  /** On the CPU, of q8 and q4 weights: "int8" (the default there) is several times as fast and about 1 % off, "exact" is not. */
+  /** On the CPU, of q8 and q4 weights: "int8" (the default there) is several times as fast and about 1 % off, "exact" is not. On a GPU that has it, "f16" computes pictures and prompts in halves, about 0.1 % off. */
   arithmetic?: Arithmetic;
 }
-export type Arithmetic = "exact" | "int8";
+export type Arithmetic = "exact" | "int8" | "f16";
 /** As transformers.js sends them. Bytes are of the file; those of `ready`, which comes once and without a file, of the model. */
 export interface Progress {
   status: "initiate" | "download" | "progress" | "done" | "ready";

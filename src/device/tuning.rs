@@ -16,18 +16,16 @@ pub struct Tuning {
     pub product_tiles: bool,
     /// Of attention with many queries: 16 of them share what is read of keys and values.
     pub attention_tiles: bool,
-    /// Of a decoder's attention to a long cache: several workgroups share a head.
-    pub split_cache: bool,
+    /// Several workgroups share what one could do: a head's attention to a long cache, the choice among a row's logits.
+    pub split: bool,
 }
 
 impl Tuning {
     /// For software adapters, where a barrier costs a workgroup microseconds.
-    pub const THREADS: Self =
-        Self { subgroups: false, shared_columns: false, product_tiles: false, attention_tiles: false, split_cache: false };
+    pub const THREADS: Self = Self { subgroups: false, shared_columns: false, product_tiles: false, attention_tiles: false, split: false };
 
     /// For GPUs, before anything is measured.
-    pub const WORKGROUPS: Self =
-        Self { subgroups: false, shared_columns: true, product_tiles: true, attention_tiles: true, split_cache: true };
+    pub const WORKGROUPS: Self = Self { subgroups: false, shared_columns: true, product_tiles: true, attention_tiles: true, split: true };
 
     /// What to begin with.
     pub fn of(adapter: &Adapter) -> Self {

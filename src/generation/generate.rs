@@ -13,7 +13,7 @@ use crate::generation::sampler::{Generator, sample};
 use crate::generation::settings::Settings;
 use crate::generation::stopping_criteria::{Finish, StopRule, StoppingCriteria};
 use crate::models::{Decoding, LanguageModel, Prompt, ids_tensor};
-use crate::ops::{argmax, read_floats, start_reading, state::highest};
+use crate::ops::{argmax, argmax::highest, read_floats, start_reading};
 use crate::pace::Pace;
 
 /// What generation starts from.

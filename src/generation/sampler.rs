@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::generation::logits_warpers::top_k;
-use crate::ops::state::highest;
+use crate::ops::argmax::highest;
 use crate::pace;
 
 /// SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014; numbers as in Vigna's

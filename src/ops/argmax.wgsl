@@ -1,4 +1,5 @@
-// A workgroup a row; of equal values the lowest place wins.
+// A workgroup a row, or one of the pieces of a row; of equal values the lowest place wins, and stands beside its value. LAST: the
+// values are those of pieces, their places are `places_found`. info: values of a row, pieces of a row.
 var<workgroup> values: array<f32, WORKGROUP>;
 var<workgroup> places: array<u32, WORKGROUP>;
 
@@ -9,11 +10,16 @@ fn main(
     @builtin(local_invocation_index) lane: u32,
 ) {
     let width = info[0];
-    let row = min(workgroup_index(group, groups), workgroup_count() - 1u);
-    var place = min(lane, width - 1u);
-    var value = logits[row * width + place];
-    for (var i = lane + WORKGROUP; i < width; i += WORKGROUP) {
-        let candidate = logits[row * width + i];
+    let pieces = info[1];
+    let index = min(workgroup_index(group, groups), workgroup_count() - 1u);
+    let start = index / pieces * width;
+    let length = (width + pieces - 1u) / pieces;
+    let begin = min(index % pieces * length, width - 1u);
+    let end = min(begin + length, width);
+    var place = min(begin + lane, end - 1u);
+    var value = logits[start + place];
+    for (var i = begin + lane + WORKGROUP; i < end; i += WORKGROUP) {
+        let candidate = logits[start + i];
         if (candidate > value) {
             value = candidate;
             place = i;
@@ -32,5 +38,8 @@ fn main(
         }
         workgroupBarrier();
     }
-    if (lane == 0u) { best[row] = i32(places[0]); }
+    if (lane == 0u) {
+        if (LAST == 1u) { best[index] = i32(places_found[start + places[0]]); } else { best[index] = i32(places[0]); }
+        found[index] = values[0];
+    }
 }

@@ -81,8 +81,8 @@ pub(crate) mod gpu {
         }
 
         /// By what does not change within a recording.
-        pub(crate) fn choose(positions: usize, capacity: usize, Tuning { subgroups, split_cache, .. }: Tuning) -> Self {
-            let long = split_cache && positions == 1 && capacity > STRETCH;
+        pub(crate) fn choose(positions: usize, capacity: usize, Tuning { subgroups, split, .. }: Tuning) -> Self {
+            let long = split && positions == 1 && capacity > STRETCH;
             let splits = if long && capacity >= 4 * STRETCH { (capacity / STRETCH).min(MAX_SPLITS) } else { 1 };
             Self { subgroups, threads: if long { 256 } else { 64 }, splits }
         }

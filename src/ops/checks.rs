@@ -89,9 +89,13 @@ const ACTIVATIONS: [Activation; 9] = [
 ];
 
 /// The same numbers on every target: xorshift, in −1..1.
-struct Noise(u32);
+pub(super) struct Noise(u32);
 
 impl Noise {
+    pub fn new(seed: u32) -> Self {
+        Self(seed.max(1))
+    }
+
     fn next(&mut self) -> f32 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 17;
@@ -99,7 +103,7 @@ impl Noise {
         (self.0 >> 8) as f32 / 8_388_608.0 - 1.0
     }
 
-    fn floats(&mut self, count: usize) -> Vec<f32> {
+    pub fn floats(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| self.next()).collect()
     }
 
@@ -113,11 +117,11 @@ impl Noise {
     }
 }
 
-fn floats<const D: usize>(device: &Device, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+pub(super) fn floats<const D: usize>(device: &Device, values: &[f32], shape: [usize; D]) -> Tensor<D> {
     Tensor::from_data(TensorData::new(values.to_vec(), shape), &device.burn)
 }
 
-fn ints(device: &Device, values: &[i32]) -> Tensor<1, Int> {
+pub(super) fn ints(device: &Device, values: &[i32]) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device.burn)
 }
 
@@ -143,7 +147,7 @@ fn compare_within(tolerance: f32, kernel: &str, found: &[f32], expected: &[f32])
 }
 
 /// A random matrix in two chunks, as the device holds it in that role, and the f32 weights that its words stand for.
-fn matrix(device: &Device, noise: &mut Noise, quant: Quant, role: Role, [rows, columns]: [usize; 2]) -> (Matrix, Vec<f32>) {
+pub(super) fn matrix(device: &Device, noise: &mut Noise, quant: Quant, role: Role, [rows, columns]: [usize; 2]) -> (Matrix, Vec<f32>) {
     let layout = Layout::of(device, role);
     let row_words = words_per_row(quant, columns);
     let mut words = noise.words(rows * row_words);
@@ -338,7 +342,7 @@ async fn check_norm(device: &Device, rows: usize, width: usize, centred: bool) -
 }
 
 /// softmax(scores)·values for one query; `scores` [keys], `value(j, d)`.
-fn attend_reference(scores: &[f64], dim: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
+pub(super) fn attend_reference(scores: &[f64], dim: usize, value: impl Fn(usize, usize) -> f32) -> Vec<f32> {
     let highest = scores.iter().copied().fold(f64::MIN, f64::max);
     let weights: Vec<f64> = scores.iter().map(|score| (score - highest).exp()).collect();
     let total: f64 = weights.iter().sum();
@@ -498,9 +502,16 @@ async fn check_argmax(device: &Device, width: usize) -> Result<f32> {
     logits[width - 1] = 2.0;
     logits[2 * width..].fill(f32::NEG_INFINITY);
     logits[2 * width + width / 2] = -1e30;
-    let expected: Vec<f32> = logits.chunks_exact(width).map(|row| super::state::highest(row) as f32).collect();
+    let expected: Vec<f32> = logits.chunks_exact(width).map(|row| super::argmax::highest(row) as f32).collect();
     let found = read_ints(argmax(&floats(device, &logits, [rows, width]))?).await?;
-    compare("argmax", &found.iter().map(|place| *place as f32).collect::<Vec<_>>(), &expected)
+    let as_floats = |places: &[i32]| places.iter().map(|place| *place as f32).collect::<Vec<_>>();
+    compare("argmax", &as_floats(&found), &expected)?;
+    #[cfg(feature = "webgpu")]
+    if device.kind == crate::device::DeviceKind::Webgpu {
+        let found = read_ints(super::argmax::gpu::argmax(&floats(device, &logits, [rows, width]), 3)?).await?;
+        compare("argmax of pieces", &as_floats(&found), &expected)?;
+    }
+    Ok(0.0)
 }
 
 /// Three rows: one goes on, one ends now, one ended before.

@@ -118,7 +118,7 @@ fn main(here: Here) {
             let w2 = four_words(starts.z, piece, row_words);
             let w3 = four_words(starts.w, piece, row_words);
             let scales = vec4<f32>(scale_of(starts.x, piece, k), scale_of(starts.y, piece, k), scale_of(starts.z, piece, k), scale_of(starts.w, piece, k));
-            var part: array<vec4<f32>, ROWS>;
+            var part = array<vec4<f32>, ROWS>();
             for (var q = 0u; q < QUADS; q++) {
                 let v0 = quad(w0, q);
                 let v1 = quad(w1, q);

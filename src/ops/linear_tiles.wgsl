@@ -51,7 +51,7 @@ fn main(
             w_slice[(column + i) * STRIDE + fetched] = Number(w[i]);
         }
         workgroupBarrier();
-        var part: array<vec4<Number>, 4>;
+        var part = array<vec4<Number>, 4>();
         for (var i = 0u; i < SLICE; i++) {
             let at = i * STRIDE;
             let b = vec4<Number>(w_slice[at + own_out], w_slice[at + own_out + 1u], w_slice[at + own_out + 2u], w_slice[at + own_out + 3u]);

@@ -9,10 +9,11 @@
 //! | `attention` | 1 | softmax(q·kᵀ·scale + bias)·v without a score matrix in memory |
 //! | `attention_weights` | T/head_dim | that score matrix, where a caller asks for it |
 //! | `cached_attention` | 1, 2 of a prompt or where workgroups share a long cache | takes the newest keys and values into a decoder's cache and attends to all, through its `state` |
-//! | `argmax`, `advance` | 1, 1 | the greedy choice, and the state's step |
+//! | `argmax`, `advance` | 1 (2 of many logits on a GPU), 1 | the greedy choice, and the state's step |
 //! | `reorder` | 1 | beams go on from each other's caches |
 
 pub mod activation;
+pub mod argmax;
 pub mod attention;
 pub mod attention_weights;
 pub mod cached_attention;
@@ -26,8 +27,11 @@ pub mod linear;
 pub mod norm;
 pub mod reading;
 pub mod state;
+#[cfg(feature = "webgpu")]
+pub mod tune;
 
 pub use activation::Activation;
+pub use argmax::argmax;
 pub use attention::{Bias, DistanceBias, Heads, Rows, attention};
 pub use attention_weights::attention_weights;
 pub use cached_attention::cached_attention;
@@ -36,7 +40,7 @@ pub use embedding::embedding;
 pub use linear::{Fused, linear};
 pub use norm::Norm;
 pub use reading::{Reading, read_floats, read_ints, start_reading};
-pub use state::{StepState, advance, argmax, reorder};
+pub use state::{StepState, advance, reorder};
 
 use burn_tensor::Tensor;
 

@@ -184,45 +184,6 @@ pub fn reorder(device: &Device, state: &mut StepState, order: &[usize]) -> Resul
     }
 }
 
-/// The place of the largest of each row of logits [rows, n]; the lowest on ties.
-pub fn argmax(logits: &Tensor<2>) -> Result<Tensor<1, Int>> {
-    let [rows, width] = logits.dims();
-    match device_kind(logits) {
-        #[cfg(feature = "cpu")]
-        DeviceKind::Cpu => {
-            let values = crate::ops::cpu::floats(logits)?;
-            let best: Vec<i32> = values.floats().chunks_exact(width).map(|row| highest(row) as i32).collect();
-            Ok(Tensor::from_data(TensorData::new(best, [rows]), &logits.device()))
-        }
-        #[cfg(feature = "webgpu")]
-        DeviceKind::Webgpu => {
-            use crate::ops::launch::{Kernel, Type, empty, floats};
-            let logits = floats(logits)?;
-            let best = empty(&logits, [rows], burn_tensor::DType::I32);
-            Kernel::new("argmax", include_str!("argmax.wgsl"))
-                .workgroup(256)
-                .buffer("logits", Type::F32, &logits)
-                .buffer("best", Type::I32, &best)
-                .info([width])
-                .launch(rows)?;
-            Ok(Tensor::from_primitive::<burn_wgpu::Wgpu>(best))
-        }
-        #[allow(unreachable_patterns)]
-        kind => Err(Error::kernel("argmax", format!("no {kind:?} in this build"))),
-    }
-}
-
-/// The lowest place of the highest value.
-pub(crate) fn highest(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (place, value) in values.iter().enumerate() {
-        if *value > values[best] {
-            best = place;
-        }
-    }
-    best
-}
-
 /// The end of a step over `positions` positions: rows that are not finished take their next token and position, the others
 /// take `pad`; an id of `eos` finishes a row. The first step, a prompt, leaves the position ids as they were made. The host
 /// learns of it by `StepState::advanced`. Errors: kernel.
