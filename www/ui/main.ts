@@ -26,7 +26,7 @@ const page = {
     return state;
   },
   dispatch,
-  announce: (sentence: string) => view.announce(sentence),
+  announce: (sentence: string, language?: string | null) => view.announce(sentence, language),
 };
 const writer = new Writer(page);
 const loader = new Loader(engine, page, model => writer.use(model));

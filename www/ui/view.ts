@@ -94,9 +94,11 @@ export class View {
     });
   }
 
-  /** Says a finished sentence to screen readers. */
-  announce(sentence: string): void {
-    byId("live", HTMLElement).textContent = sentence;
+  /** Says a finished sentence to screen readers. language: of words that are not the page's own. */
+  announce(sentence: string, language: string | null = null): void {
+    const live = byId("live", HTMLElement);
+    setAttribute(live, "lang", language);
+    live.textContent = sentence;
   }
 
   private render(state: State): void {

@@ -46,7 +46,7 @@ export class Batch implements Place {
   private readonly againButton: HTMLButtonElement;
   private readonly moreButton: HTMLButtonElement;
   private readonly bar = new Bar(say(h("progress", { max: 1 }), "viewBatch", "label"));
-  private readonly figures = h("p", { class: "figures", role: "status" });
+  private readonly figures = h("p", { class: "figures" });
   private readonly note = h("p", { class: "rest", role: "status" });
   private readonly table: HTMLElement;
   private readonly rows: Keyed<Row>;
