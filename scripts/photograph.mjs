@@ -95,8 +95,19 @@ async function controlled(page) {
 /** Before the worker's own code: a disk without room. */
 const FULL = 'IDBObjectStore.prototype.put = () => { throw new DOMException("no room", "QuotaExceededError"); };\n';
 
+/** Before the worker's own code: a GPU that is lost with every answer but the first. */
+const LOST = `{
+  const post = postMessage.bind(self);
+  const error = { code: "device-lost", message: "the GPU was lost", hint: "", retryable: true, facts: {} };
+  let answers = 0;
+  postMessage = (reply, ...rest) =>
+    reply?.kind === "done" && reply.call === "generate" && ++answers > 1 ? post({ kind: "error", id: reply.id, error }) : post(reply, ...rest);
+}
+`;
+
 /**
- * Each state: how the browser is set up (`context`, `insecure`: over plain http), what the server holds back (`hold`: paths that never arrive) or changes
+ * Each state: how the browser is set up (`context`, `insecure`: over plain http, `after`: behind another tab, where these paths never arrive), what the server
+ * holds back (`hold`: paths that never arrive here) or changes
  * (`change`), where it begins (`hash`, `query`), and the way there.
  */
 const STATES = {
@@ -111,6 +122,17 @@ const STATES = {
       await page.waitForSelector('html[data-model="loading"]');
       await drop(page, many[0]);
       await page.waitForSelector("#waiting:not(:empty)");
+    },
+  },
+  "another-tab": {
+    // The first tab's files never arrive, and this one waits for its turn.
+    after: SHARD,
+    async go(page) {
+      await page.waitForSelector('html[data-model="loading"]');
+      await drop(page, many[0]);
+      const waiting = await page.waitForSelector("#waiting:not(:empty)");
+      const before = await waiting.textContent();
+      await page.waitForFunction(before => document.querySelector("#waiting")?.textContent !== before, before);
     },
   },
   welcome: { go: ready },
@@ -149,15 +171,14 @@ const STATES = {
       await ready(page);
       await drop(page, many[1]);
       await captioned(page);
+      await asked(page, "What is this?");
+      // As above: at this speed nobody could have stopped it.
       await page.evaluate(() => {
-        new MutationObserver(() => document.querySelector('#turns [data-status="streaming"]') && document.querySelector("#stop").click()).observe(
-          document.querySelector("#turns"),
-          { subtree: true, childList: true, attributes: true },
-        );
+        const turn = document.querySelector("#turns li");
+        turn.setAttribute("data-status", "stopped");
+        turn.querySelector(".answer").textContent = "a";
+        turn.querySelector(".state").textContent = "Stopped";
       });
-      await page.fill("#question", "What is this?");
-      await page.keyboard.press("Enter");
-      await page.waitForSelector('#turns li:is([data-status="stopped"], [data-status="done"])');
     },
   },
   "other-captions": {
@@ -284,6 +305,34 @@ const STATES = {
       await page.waitForSelector("#camera .problem:not([hidden])");
     },
   },
+  "device-recovering": {
+    context: { serviceWorkers: "block" },
+    async go(page, { context }) {
+      await ready(page);
+      await drop(page, many[1]);
+      await captioned(page);
+      await context.route(/\.wasm$/, () => {}); // the engine that starts anew is on its way for ever
+      for (const worker of page.workers()) await worker.evaluate(() => void Promise.reject(new WebAssembly.RuntimeError("unreachable")));
+      await page.fill("#question", "What is this?");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector('#turns li[data-status="streaming"]');
+    },
+  },
+  "device-lost": {
+    change: (path, bytes) => (path.endsWith("/worker.js") ? Buffer.concat([Buffer.from(LOST), bytes]) : bytes),
+    async go(page) {
+      await ready(page);
+      await drop(page, many[1]);
+      await captioned(page);
+      await page.fill("#question", "What is this?");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector('#turns li[data-status="failed"]');
+    },
+  },
+  "model-for-find": {
+    query: "?device=cpu&model=models/demo-retrieval/",
+    go: page => page.waitForSelector('html[data-model="failed"]'),
+  },
   "broken-picture": {
     async go(page) {
       await ready(page);
@@ -301,6 +350,7 @@ const STATES = {
   },
   "plain-http": {
     insecure: true,
+    query: "",
     async go(page) {
       await ready(page);
       await page.click("#status");
@@ -318,7 +368,7 @@ const STATES = {
 };
 
 async function photograph(browser, folder, out, { state, width, scheme, language }) {
-  const { context: how = {}, hold, change, hash = "", query = "?device=cpu", insecure = false, go } = STATES[state];
+  const { context: how = {}, after, hold, change, hash = "", query = "?device=cpu", insecure = false, go } = STATES[state];
   const site = await serve({ mounts: { "/": folder }, ...(change && { transform: change }) });
   const touch = width < 1000;
   const context = await browser.newContext({
@@ -338,7 +388,17 @@ async function photograph(browser, folder, out, { state, width, scheme, language
         () => {},
       );
     const origin = insecure ? site.origin.replace("localhost", HTTP) : site.origin;
-    await page.goto(`${origin}/${query}${hash}`, { waitUntil: hold ? "commit" : "load" });
+    const address = `${origin}/${query}${hash}`;
+    if (after) {
+      const other = await context.newPage();
+      await other.route(
+        url => after.test(url.pathname),
+        () => {},
+      );
+      await other.goto(address);
+      await other.waitForSelector('html[data-model="loading"]');
+    }
+    await page.goto(address, { waitUntil: hold ? "commit" : "load" });
     page.setDefaultTimeout(60_000);
     await go(page, { context });
     await page.waitForTimeout(400); // what moves has arrived
@@ -351,6 +411,8 @@ async function photograph(browser, folder, out, { state, width, scheme, language
 
 /** A name that is this machine, and no secure context. */
 const HTTP = "pictures.test";
+/** That name, and a camera which nobody has allowed. */
+const OWN = [`--host-resolver-rules=MAP ${HTTP} 127.0.0.1`, "--use-fake-device-for-media-stream"];
 
 await main(async args => {
   const flagsOf = { list: false, site: true, width: true, scheme: true, language: true, help: false };
@@ -365,7 +427,7 @@ await main(async args => {
   if (rest.length === 0) rmSync(out, { recursive: true, force: true });
   mkdirSync(out, { recursive: true });
   const { chromium } = await import("playwright-core");
-  const browser = await chromium.launch({ executablePath, args: [...flags, `--host-resolver-rules=MAP ${HTTP} 127.0.0.1`], headless: true });
+  const browser = await chromium.launch({ executablePath, args: [...flags, ...OWN], headless: true });
   let failures = 0;
   try {
     for (const state of rest.length > 0 ? rest : Object.keys(STATES)) {

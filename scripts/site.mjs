@@ -52,7 +52,7 @@ export async function site(tools, built, { dir = at("dist"), minify = false, off
   for (const name of filesUnder(at("www", "ui"), name => /^(icon.*\.(svg|png)|app\.webmanifest)$/.test(name))) {
     files.set(name, readFileSync(at("www", "ui", name)));
   }
-  const html = withPreloads(withPolicy(readFileSync(at("index.html"), "utf8"), origins), needs.main);
+  const html = withSamples(withPreloads(withPolicy(readFileSync(at("index.html"), "utf8"), origins), needs.main), files.get("samples/index.json"));
   files.set("index.html", offline ? withMeta(html, "blip2-offline", "sw.js") : html);
   files.set("_headers", headers(origins));
   files.set("THIRD_PARTY_NOTICES.txt", await notices(tools, packages));
@@ -109,6 +109,17 @@ function withPreloads(html, files) {
   const script = '<script type="module" src="main.js">';
   if (!html.includes(script)) throw new Stop(`index.html has no ${script}`);
   return html.replace(script, found => [...files.map(file => `<link rel="modulepreload" href="${file}">`), found].join("\n"));
+}
+
+/** As many as the page begins with (SAMPLES_AT_START in www/ui/view.ts): they are there before its script is, which then takes their place. */
+const SAMPLES = 6;
+
+function withSamples(html, list) {
+  const place = /(<ul id="samples"[^>]*>)(<\/ul>)/;
+  if (!place.test(html)) throw new Stop('index.html has no empty <ul id="samples">');
+  const pictures = JSON.parse(list).slice(0, SAMPLES);
+  const tiles = pictures.map(({ file }) => `<li class="thumb"><img src="samples/${encodeURIComponent(file)}" alt=""></li>`);
+  return html.replace(place, (_, start, end) => start + tiles.join("") + end);
 }
 
 /** Makes a folder hold these files and no others; what is the same already is left alone. */

@@ -1,8 +1,8 @@
 // The steps that `npm run check` and `npm test` are made of. Each says what it runs and returns { passed, failed }.
 
 import { existsSync, rmSync } from "node:fs";
-import { gzipSync } from "node:zlib";
 import { nativeEnv } from "./bootstrap.mjs";
+import { BUDGETS, packed } from "./budgets.mjs";
 import { build } from "./build.mjs";
 import { bundleTests } from "./bundle.mjs";
 import { at, bold, filesUnder, must, nodeModule, recall, run, say, seconds, size, Stop } from "./common.mjs";
@@ -106,23 +106,19 @@ export async function browser(tools, { quick = false, full = false } = {}) {
   return code !== 0 && result.failed === 0 ? sum([result, FAIL]) : result;
 }
 
-/** What may be downloaded before the first word, compressed. A number that is passed is a decision, taken here and in the open. */
-const BUDGETS = [
-  { what: "the first paint (HTML, CSS)", files: ["index.html", "style.css"], limit: 14e3 },
-  { what: "the page's script", files: ["main.js", "main.js' imports"], limit: 60e3 },
-  { what: "the worker", files: ["worker.js"], limit: 60e3 },
-  { what: "the wasm of the CPU", files: ["wasm/blip2_cpu_bg.wasm"], limit: 2.5e6 },
-  { what: "the wasm of WebGPU", files: ["wasm/blip2_webgpu_bg.wasm"], limit: 4.5e6 },
-];
-
 /** What the page's script needs before it runs: index.html says so. */
 const preloaded = html => [...html.matchAll(/rel="modulepreload" href="([^"]+)"/g)].map(([, file]) => file);
 
 export async function sizes() {
   const { files } = await build();
-  const results = BUDGETS.map(({ what, files: names, limit }) => {
-    const whole = names.flatMap(name => (name === "main.js' imports" ? preloaded(files.get("index.html")) : [name]));
-    const bytes = whole.reduce((all, name) => all + gzipSync(files.get(name) ?? Buffer.alloc(0), { level: 9 }).length, 0);
+  const names = {
+    document: ["index.html", "style.css"],
+    script: ["main.js", ...preloaded(files.get("index.html")), "worker.js"],
+    cpu: ["wasm/blip2_cpu_bg.wasm"],
+    webgpu: ["wasm/blip2_webgpu_bg.wasm"],
+  };
+  const results = Object.entries(BUDGETS).map(([name, { what, limit }]) => {
+    const bytes = packed(names[name].map(file => files.get(file)));
     say(`${what}: ${size(bytes)} compressed, at most ${size(limit)}`);
     return bytes <= limit ? PASS : FAIL;
   });

@@ -69,36 +69,107 @@ test("the gallery is encoded in the background, with a pause; and Back returns t
   await expect.poll(() => page.evaluate(() => window.scrollY)).toBe(at);
 });
 
-test("two thousand pictures: found by the browser's own search, reached by keyboard, and scrolled without laying all of them out", async ({
+/** As if they had been seen on an earlier visit: a thumbnail and a vector of each are in the browser's database. Needs one that was really seen. */
+async function remember(page: Page, count: number): Promise<void> {
+  await page.evaluate(async count => {
+    const request = indexedDB.open("blip2-find");
+    const database = await new Promise<IDBDatabase>(resolve => {
+      request.onsuccess = () => resolve(request.result);
+    });
+    const ask = <T>(request: IDBRequest<T>) =>
+      new Promise<T>((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const read = database.transaction("seen").objectStore("seen");
+    const [key, seen]: [unknown, unknown] = await Promise.all([ask(read.getAllKeys()).then(keys => keys[0]), ask(read.getAll()).then(all => all[0])]);
+    if (typeof key !== "string" || typeof seen !== "object" || seen === null) throw new Error("nothing was seen");
+    const embeds: unknown = Reflect.get(seen, "embeds");
+    if (!(embeds instanceof ArrayBuffer)) throw new Error("a picture without a vector");
+    const tower = key.slice(0, key.indexOf("|"));
+    const canvas = new OffscreenCanvas(320, 240);
+    const context = canvas.getContext("2d");
+    const store = () => database.transaction("seen", "readwrite").objectStore("seen");
+    const transfer = new DataTransfer();
+    let thumbnail = new ArrayBuffer(0);
+    for (let i = 0; i < count; i++) {
+      if (context !== null) context.fillStyle = `hsl(${(i * 47) % 360} 60% ${40 + (i % 30)}%)`;
+      context?.fillRect((i * 7) % 200, (i * 5) % 150, 120, 90);
+      if (i % 20 === 0) thumbnail = await (await canvas.convertToBlob({ type: "image/webp" })).arrayBuffer();
+      const file = new File([thumbnail], `picture-${i}.webp`, { type: "image/webp", lastModified: i });
+      // Each looks a little different, as far as numbers go.
+      const vectors = new Float32Array(embeds.slice(0));
+      for (let at = i % 7; at < vectors.length; at += 7) vectors[at] = Math.sin(at * (i + 1)) / 8;
+      await ask(
+        store().put({ ...seen, embeds: vectors.buffer, thumbnail, type: "image/webp", ratio: 4 / 3 }, `${tower}|${file.name}|${file.size}|${i}`),
+      );
+      transfer.items.add(file);
+    }
+    database.close();
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  }, count);
+}
+
+/** Of the frames that were due while the page scrolled, the share that the browser dropped, by its own trace. */
+async function droppedWhile(page: Page, scroll: () => Promise<unknown>): Promise<{ dropped: number; frames: number }> {
+  const tracer = await page.context().browser()?.newBrowserCDPSession();
+  if (tracer === undefined) throw new Error("there is no browser to trace");
+  const states: unknown[] = [];
+  tracer.on("Tracing.dataCollected", ({ value }) => {
+    for (const event of value) {
+      const { name, ph, args }: { name?: unknown; ph?: unknown; args?: unknown } = event;
+      if (name !== "PipelineReporter" || ph !== "b" || typeof args !== "object" || args === null) continue;
+      const reporter: unknown = Reflect.get(args, "chrome_frame_reporter") ?? Reflect.get(args, "frame_reporter");
+      if (typeof reporter === "object" && reporter !== null) states.push(Reflect.get(reporter, "state"));
+    }
+  });
+  await tracer.send("Tracing.start", { traceConfig: { includedCategories: ["cc", "benchmark"] }, transferMode: "ReportEvents" });
+  await scroll();
+  const complete = new Promise(resolve => tracer.once("Tracing.tracingComplete", resolve));
+  await tracer.send("Tracing.end");
+  await complete;
+  await tracer.detach();
+  const of = (...names: string[]) => states.filter(state => typeof state === "string" && names.includes(state)).length;
+  const dropped = of("STATE_DROPPED");
+  return { dropped, frames: dropped + of("STATE_PRESENTED_ALL", "STATE_PRESENTED_PARTIAL") };
+}
+
+test("two thousand pictures: scrolled without dropping frames, ranked at once, found by the browser's own search, reached by keyboard", async ({
   visitor: page,
   site,
 }) => {
+  await page.setViewportSize({ width: 1280, height: 800 });
   await page.goto(`${site.origin}${BASE}?device=cpu#/find`);
-  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
-  await page.locator("#find").getByRole("button", { name: "Pause" }).click();
-  await page.evaluate(async () => {
-    const canvas = new OffscreenCanvas(48, 32);
-    canvas.getContext("2d")?.fillRect(0, 0, 24, 32);
-    const bytes = await (await canvas.convertToBlob()).arrayBuffer();
-    const transfer = new DataTransfer();
-    for (let i = 0; i < 2000; i++) transfer.items.add(new File([bytes], `picture-${i}.png`, { type: "image/png", lastModified: i }));
-    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
-  });
+  await expect.poll(async () => Number(await page.locator("#find").getAttribute("data-seen"))).toBeGreaterThan(0);
+  await remember(page, 2000);
+  await expect(page.locator("#find .cell")).toHaveCount(2000);
+  await seen(page, 2000);
+  await expect(page.locator("#find .cell img")).toHaveCount(2000);
+
+  const client = await page.context().newCDPSession(page);
+  const gesture = { x: 600, y: 500, yDistance: -8000, speed: 2000, gestureSourceType: "mouse" } as const;
+  // The best of three: what else this machine does is not the page's fault.
+  let best = { dropped: 1, frames: 1 };
+  for (let run = 0; run < 3 && best.dropped > best.frames * 0.05; run++) {
+    await page.evaluate(() => window.scrollTo(0, 0));
+    const now = await droppedWhile(page, () => client.send("Input.synthesizeScrollGesture", gesture));
+    expect(await page.evaluate(() => window.scrollY)).toBeGreaterThan(7000);
+    expect(now.frames).toBeGreaterThan(100);
+    if (now.dropped / now.frames < best.dropped / best.frames) best = now;
+  }
+
+  await page.locator("#find-field").pressSequentially("a red car", { delay: 120 });
+  await expect(page.locator("#find")).toHaveAttribute("data-fitting", /now|done/);
+  const ranking = await page.evaluate(() => performance.getEntriesByName("find: rank").map(({ duration }) => duration));
+  const usual = ranking.sort((a, b) => a - b)[Math.floor(ranking.length / 2)] ?? 0;
+  console.log(`${best.dropped} of ${best.frames} frames dropped; ${ranking.length} rankings, ${usual.toFixed(1)} ms in the median`);
+  expect(ranking.length).toBeGreaterThan(2);
+  expect(usual).toBeLessThanOrEqual(50);
+  expect(best.dropped).toBeLessThanOrEqual(best.frames * 0.05);
+
+  await page.locator("#find-field").fill("");
   await expect(page.locator("#find .cell")).toHaveCount(2000);
   expect(await page.evaluate(() => Reflect.get(window, "find").call(window, "picture-1987"))).toBe(true);
-  const usual = await page.evaluate(async () => {
-    const gaps: number[] = [];
-    let last = performance.now();
-    const end = last + 1500;
-    for (let y = 0; performance.now() < end; y += 60) {
-      window.scrollTo(0, y);
-      await new Promise(requestAnimationFrame);
-      gaps.push(performance.now() - last);
-      last = performance.now();
-    }
-    return gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)] ?? 0;
-  });
-  expect(usual, "the median frame, on a machine that paints with its CPU").toBeLessThan(100);
   await page.locator("#find .cell button").first().focus();
   await page.keyboard.press("End");
   await expect(page.locator("#find .cell button").last()).toBeFocused();

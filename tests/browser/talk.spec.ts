@@ -1,9 +1,6 @@
 /** A conversation on the CPU: other ways to say it, questions that are edited, what is kept for the next visit, Korean input. */
 
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { gzipSync } from "node:zlib";
-import { answer, ask, BASE, caption, expect, open, ready, samples, siteFolder, test } from "./house.js";
+import { answer, ask, BASE, caption, expect, open, ready, samples, test } from "./house.js";
 
 test("other captions come with scores while the caption stands, and an edited question is a branch", async ({ visitor: page, site }) => {
   await open(page, site, "cpu");
@@ -107,48 +104,4 @@ test("Korean: the page, and Enter while a syllable is composed", async ({ visito
   await expect(page.locator("#turns .question")).toHaveText("뭐야");
   await page.reload();
   await expect(page.locator("html")).toHaveAttribute("lang", "ko");
-});
-
-const packed = (names: readonly string[]): number =>
-  names.reduce((sum, name) => sum + gzipSync(readFileSync(join(siteFolder, name)), { level: 9 }).length, 0);
-
-test("a cold visit is light, paints at once on a slow line and does not move; nothing leaves the site", async ({ visitor: page, site }) => {
-  const hosts = new Set<string>();
-  const asked: string[] = [];
-  page.on("request", request => {
-    const url = new URL(request.url());
-    if (url.protocol.startsWith("http")) hosts.add(url.host);
-    if (request.serviceWorker() === null) asked.push(url.pathname.slice(BASE.length));
-  });
-  const client = await page.context().newCDPSession(page);
-  await client.send("Network.enable");
-  await client.send("Network.emulateNetworkConditions", { offline: false, latency: 150, downloadThroughput: 200e3, uploadThroughput: 94e3 });
-  await page.addInitScript(() => {
-    const seen = { shift: 0 };
-    Object.assign(window, { seen });
-    new PerformanceObserver(list => {
-      for (const entry of list.getEntries()) {
-        const value: unknown = Reflect.get(entry, "value");
-        if (typeof value === "number") seen.shift += value;
-      }
-    }).observe({ type: "layout-shift", buffered: true });
-  });
-  await page.goto(`${site.origin}${BASE}?device=cpu`);
-  await expect(page.locator("#samples button")).toHaveCount(6);
-  await page.waitForTimeout(1000);
-  const { shift, paint } = await page.evaluate(() => {
-    const seen: unknown = Reflect.get(window, "seen");
-    const shift: unknown = typeof seen === "object" && seen !== null ? Reflect.get(seen, "shift") : null;
-    return { shift, paint: performance.getEntriesByName("first-contentful-paint")[0]?.startTime };
-  });
-  expect(paint).toBeLessThan(1500);
-  expect(shift).toBeLessThanOrEqual(0.02);
-  await client.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
-  await ready(page, "cpu");
-  expect([...hosts]).toEqual([new URL(site.origin).host]);
-  // The worker and its engine come beside these: no page waits for them.
-  const scripts = [...new Set(asked.filter(path => /^[^/]+\.js$/.test(path) && !/^(worker|sw)\.js$/.test(path)))];
-  expect(scripts.some(path => /^(find|batch|models|ko|settings_sheet)-/.test(path))).toBe(false);
-  expect(packed(["index.html", "style.css"])).toBeLessThanOrEqual(14e3);
-  expect(packed(scripts)).toBeLessThanOrEqual(60e3);
 });

@@ -34,6 +34,7 @@ export class CameraBox {
   private async start(): Promise<void> {
     this.end();
     this.problem.hidden = true;
+    this.shoot.hidden = false;
     this.shoot.disabled = true;
     try {
       const devices: MediaDevices | undefined = navigator.mediaDevices; // absent on plain http
@@ -51,6 +52,7 @@ export class CameraBox {
       const name = error instanceof DOMException ? error.name : "";
       this.video.hidden = true;
       this.flip.hidden = true;
+      this.shoot.hidden = true;
       this.problem.hidden = false;
       setText(this.problem, name === "NotAllowedError" ? w.cameraDenied : name === "SecurityError" ? w.cameraInsecure : w.cameraMissing);
     }

@@ -1,7 +1,9 @@
 /** Brings the model that captions and answers: which one, whether it is fetched unasked, how far it is. */
 
-import { type Blip2, Blip2Error, type Engine } from "../index.js";
-import { w } from "./words.js";
+import { type Blip2, Blip2Error, type Engine, type IndexFacts, type Totals } from "../index.js";
+import type { Problem } from "./state.js";
+import { taken } from "./turns.js";
+import { inOrder, w } from "./words.js";
 import { type Page, problemOf } from "./writer.js";
 
 /** More than this is fetched only after a click. */
@@ -9,6 +11,8 @@ const UNASKED = 50e6;
 const KEY = "blip2-model";
 /** Set while a large model is being loaded: found at the start, the tab died of it (iOS does that), and it is not tried again unasked. */
 const MARK = "blip2-loading";
+/** So long without a byte, and the reason may be another tab. */
+const QUIET_MS = 1500;
 
 export class Loader {
   private readonly engine: Engine;
@@ -38,14 +42,14 @@ export class Loader {
       dispatch({ type: "ui", ui: index.ui });
       const died = bytes > UNASKED && marked() === address.href;
       if (!asked && (bytes - cached > UNASKED || died)) return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached } });
-      dispatch({ type: "model", model: { phase: "loading", totals: null } });
+      if (finds(index)) return dispatch({ type: "model", model: { phase: "failed", problem: finder(address) } });
+      const stages = inOrder(index.stages);
+      const tell = (totals: Totals | null, elsewhere: boolean) => dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere } });
+      tell(null, false);
       mark(bytes > UNASKED ? address.href : null);
       // For one that is downloaded by a click, the browser may be asked to keep it.
       if (asked && bytes > UNASKED) void navigator.storage?.persist?.().catch(() => {});
-      const blip2 = await this.engine.load(address, {
-        signal,
-        onProgress: ({ totals }) => dispatch({ type: "model", model: { phase: "loading", totals } }),
-      });
+      const blip2 = await this.fetch(address, signal, tell);
       mark(null);
       const { storageError } = blip2;
       dispatch({ type: "ui", ui: blip2.info.index.ui });
@@ -60,6 +64,29 @@ export class Loader {
       if (signal.aborted) return this.offerAgain();
       dispatch({ type: "model", model: { phase: "failed", problem: problemOf(error) } });
       this.page.announce(w.modelFailed);
+    }
+  }
+
+  private async fetch(address: URL, signal: AbortSignal, tell: (totals: Totals | null, elsewhere: boolean) => void): Promise<Blip2> {
+    let latest: Totals | null = null;
+    let heard = performance.now();
+    const ask = async () => {
+      if (performance.now() - heard < QUIET_MS || !(await taken()) || performance.now() - heard < QUIET_MS || signal.aborted) return;
+      tell(latest, true);
+    };
+    const clock = setInterval(() => void ask(), QUIET_MS);
+    try {
+      return await this.engine.load(address, {
+        signal,
+        onProgress: ({ totals }) => {
+          latest = totals;
+          heard = performance.now();
+          tell(totals, false);
+        },
+      });
+    } finally {
+      clearInterval(clock);
+      heard = Number.POSITIVE_INFINITY; // an answer that is still on its way comes too late
     }
   }
 
@@ -88,11 +115,53 @@ export class Loader {
   }
 }
 
+/** A model without a part that speaks: for Find, and for nothing that is done here. */
+export const finds = ({ stages }: IndexFacts): boolean => stages.language === 0;
+
+const finder = ({ href }: URL): Problem => ({
+  code: "input-invalid",
+  message: `${href} has no language model`,
+  retryable: false,
+  finder: true,
+});
+
 let chosen: string | null = null;
 
 /** The page's own. */
 export const ownModel = (): URL =>
   new URL(document.querySelector<HTMLMetaElement>('meta[name="blip2-model"]')?.content ?? "models/demo/", document.baseURI);
+
+const FIND_KEY = "blip2-find-model";
+
+/** The model of Find: what the visitor has chosen, or the page's own. */
+export function findModel(): URL {
+  const own = document.querySelector<HTMLMetaElement>('meta[name="blip2-retrieval"]')?.content ?? "models/demo-retrieval/";
+  let kept: string | null = null;
+  try {
+    kept = localStorage.getItem(FIND_KEY);
+  } catch {
+    // The page's own, then.
+  }
+  return new URL(kept !== null && URL.canParse(kept, document.baseURI) ? kept : own, document.baseURI);
+}
+
+/** What could not be loaded is not tried again on the next visit. */
+export function forgetFindModel(): void {
+  try {
+    localStorage.removeItem(FIND_KEY);
+  } catch {
+    return; // there is nothing to forget
+  }
+}
+
+/** From now on, and on the next visit. */
+export function chooseFindModel(address: string): void {
+  try {
+    localStorage.setItem(FIND_KEY, address);
+  } catch {
+    return; // a browser that keeps nothing has the page's own
+  }
+}
 
 /** What a link names, what the visitor has chosen, or the page's own. A link may name only what this site serves. */
 export function modelAddress(): URL {

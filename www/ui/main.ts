@@ -4,13 +4,13 @@ import { createEngine, type DeviceWish } from "../index.js";
 import { translate } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { type Found, fromFiles } from "./files.js";
-import { Loader } from "./loader.js";
+import { chooseFindModel, Loader } from "./loader.js";
 import { keepForOffline, takeHandedPictures } from "./offline.js";
 import { Routes } from "./routes.js";
 import { keep, load, type Settings } from "./settings.js";
 import { type Action, reduce, type Route, type Sample, START, type State, type Turn } from "./state.js";
 import { View } from "./view.js";
-import { chooseLanguage, type Language, speak } from "./words.js";
+import { chooseLanguage, type Language, speak, w } from "./words.js";
 import { Writer } from "./writer.js";
 
 await chooseLanguage();
@@ -26,7 +26,7 @@ const page = {
     return state;
   },
   dispatch,
-  announce: (sentence: string) => view.announce(sentence),
+  announce: (sentence: string, language?: string | null) => view.announce(sentence, language),
 };
 const writer = new Writer(page);
 const loader = new Loader(engine, page, model => writer.use(model));
@@ -165,8 +165,14 @@ async function changeLanguage(language: Language): Promise<void> {
 let models: import("./models/models.js").ModelsSheet | undefined;
 async function openModels(): Promise<void> {
   const { ModelsSheet } = await import("./models/models.js");
-  models ??= new ModelsSheet({ engine, loader });
+  models ??= new ModelsSheet({ engine, loader, find: address => void findWith(address) });
   await models.open(state);
+}
+
+async function findWith(address: string): Promise<void> {
+  chooseFindModel(address);
+  await routes.renew("find");
+  routes.go("find");
 }
 
 async function loadSamples(): Promise<void> {
@@ -194,7 +200,14 @@ document.addEventListener("keydown", event => {
   if (event.key === "Escape" && !event.isComposing && document.querySelector("dialog[open]") === null) writer.stop(state.current);
 });
 
-view.show(state);
+for (const change of ["online", "offline"] as const) {
+  window.addEventListener(change, () => {
+    dispatch({ type: "online", online: change === "online" });
+    if (change === "offline") view.announce(w.offlineNow);
+  });
+}
+
+dispatch({ type: "online", online: navigator.onLine });
 void loadSamples();
 const loaded = loader.load(false);
 void routes.start();

@@ -25,6 +25,8 @@ export interface Place {
   leave(): void;
   changed(state: State): void;
   translated(): void;
+  /** It is not shown again: another one takes its place. */
+  end(): void;
 }
 
 type Lazy = Exclude<Route, "ask">;
@@ -76,6 +78,15 @@ export class Routes {
 
   translated(): void {
     for (const place of this.ready.values()) place.translated();
+  }
+
+  /** Made anew when it is next shown, which may be now. */
+  async renew(route: Lazy): Promise<void> {
+    const old = this.ready.get(route);
+    this.places.delete(route);
+    this.ready.delete(route);
+    old?.end();
+    if (this.route === route) (await this.place(route)).enter();
   }
 
   private async enter(): Promise<void> {

@@ -8,6 +8,8 @@ export type Route = "ask" | "find" | "batch";
 
 /** An error as the page shows it. */
 export interface Problem {
+  /** Not an error of the engine's: a model for Find was to caption. */
+  readonly finder?: true;
   readonly code: Code;
   readonly message: string;
   readonly retryable: boolean;
@@ -17,7 +19,8 @@ export type Model =
   | { readonly phase: "starting" }
   /** Too large to be fetched unasked. arrived: bytes that are here already. */
   | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number }
-  | { readonly phase: "loading"; readonly totals: Totals | null }
+  /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. */
+  | { readonly phase: "loading"; readonly totals: Totals | null; readonly stages: readonly number[]; readonly elsewhere: boolean }
   | { readonly phase: "ready"; readonly info: ModelInfo; readonly notKept: Problem | null }
   | { readonly phase: "failed"; readonly problem: Problem };
 
@@ -76,6 +79,7 @@ export interface State {
   readonly route: Route;
   readonly settings: Settings;
   readonly device: DeviceReport | null;
+  readonly online: boolean;
   readonly model: Model;
   readonly ui: Ui | null;
   /** Null until it is known whether there are any. */
@@ -93,6 +97,7 @@ export const START: State = {
   route: "ask",
   settings: DEFAULTS,
   device: null,
+  online: true,
   model: { phase: "starting" },
   ui: null,
   samples: null,
@@ -107,6 +112,7 @@ export type Action =
   | { readonly type: "route"; readonly route: Route }
   | { readonly type: "settings"; readonly settings: Settings }
   | { readonly type: "device"; readonly device: DeviceReport }
+  | { readonly type: "online"; readonly online: boolean }
   | { readonly type: "model"; readonly model: Model }
   | { readonly type: "ui"; readonly ui: Ui | null }
   | { readonly type: "samples"; readonly samples: readonly Sample[] }
@@ -147,6 +153,8 @@ export function reduce(state: State, action: Action): State {
       return { ...state, settings: action.settings };
     case "device":
       return { ...state, device: action.device };
+    case "online":
+      return { ...state, online: action.online };
     case "model":
       return { ...state, model: action.model };
     case "ui":

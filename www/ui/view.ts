@@ -2,6 +2,7 @@
 
 import { ArrowUp, Camera, ImageOff, Link, SlidersHorizontal, Square, X } from "lucide";
 import { problemWords } from "./answer.js";
+import { Bar } from "./bar.js";
 import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, wordButton } from "./dom.js";
 import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
 import { Look, type LookEvents } from "./look/look.js";
@@ -29,7 +30,7 @@ export class View {
   private readonly picture = byId("picture", HTMLImageElement);
   private readonly noPicture = byId("no-picture", HTMLElement);
   private readonly progress = byId("progress", HTMLElement);
-  private readonly bar = byId("bar", HTMLProgressElement);
+  private readonly bar = new Bar(byId("bar", HTMLProgressElement));
   private readonly status = byId("status", HTMLButtonElement);
   private readonly talk: Talk;
   private readonly filmstrip: Filmstrip;
@@ -93,9 +94,11 @@ export class View {
     });
   }
 
-  /** Says a finished sentence to screen readers. */
-  announce(sentence: string): void {
-    byId("live", HTMLElement).textContent = sentence;
+  /** Says a finished sentence to screen readers. language: of words that are not the page's own. */
+  announce(sentence: string, language: string | null = null): void {
+    const live = byId("live", HTMLElement);
+    setAttribute(live, "lang", language);
+    live.textContent = sentence;
   }
 
   private render(state: State): void {
@@ -107,7 +110,7 @@ export class View {
     setAttribute(this.root, "data-device", device?.kind ?? null);
     setAttribute(this.root, "data-model-cached", model.phase === "ready" ? String(model.info.cached) : null);
     this.welcome.hidden = !asking || pictures.length > 0;
-    this.samples.render(state.samples?.slice(0, SAMPLES_AT_START) ?? []);
+    if (state.samples !== null) this.renderSamples(state.samples);
     for (const id of ["samples-line", "samples"]) byId(id, HTMLElement).hidden = state.samples?.length === 0;
     setText(byId("about", HTMLElement), state.ui?.about ?? "");
     const picture = currentPicture(state);
@@ -121,6 +124,12 @@ export class View {
     this.said = w;
     // What had the focus is gone: it goes where the visitor goes on. Not on a phone, where it would pull up the keyboard.
     if (hadFocus && asking && this.welcome.hidden && matchMedia("(pointer: fine)").matches) this.talk.focus();
+  }
+
+  /** In the place of those that the document came with. */
+  private renderSamples(samples: readonly Sample[]): void {
+    for (const tile of byId("samples", HTMLElement).querySelectorAll("li.thumb")) tile.remove();
+    this.samples.render(samples.slice(0, SAMPLES_AT_START));
   }
 
   private renderStage(state: State): void {
@@ -138,16 +147,17 @@ export class View {
     const problem = phase === "failed" ? model.problem : phase === "ready" ? model.notKept : null;
     const busy = phase === "starting" || phase === "loading";
     this.progress.hidden = (phase === "ready" && problem === null) || route === "find"; // which has a model of its own
-    setText(byId("waiting", HTMLElement), pictures.length === 0 ? "" : waitingFor(model));
-    const { what, figures } = loading(phase === "loading" ? model.totals : null);
+    const totals = phase === "loading" ? model.totals : null;
+    const elsewhere = phase === "loading" && model.elsewhere;
+    setText(byId("waiting", HTMLElement), pictures.length === 0 && !elsewhere ? "" : waitingFor(model));
+    const { what, figures } = loading(totals);
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");
     this.bar.hidden = !busy;
-    const totals = phase === "loading" ? model.totals : null;
-    if (totals === null || totals.total === 0) this.bar.removeAttribute("value");
-    else this.bar.value = totals.loaded / totals.total;
+    this.bar.show(totals?.loaded ?? 0, totals?.total ?? 0);
+    this.bar.divide(phase === "loading" ? model.stages : []);
     this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
-    this.loadButton.hidden = phase !== "offered" && phase !== "failed";
+    this.loadButton.hidden = phase !== "offered" && (phase !== "failed" || model.problem.finder === true);
     this.loadButton.classList.toggle("main", phase === "offered");
     setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived) : w.tryAgain);
     this.renderProblem(problem, phase === "failed" ? "model" : "notice");

@@ -53,10 +53,16 @@ test("every reason for a device has its sentence", () => {
 
 test("the status line says what is known", () => {
   assert.equal(statusLine(START), "Starting");
-  assert.equal(statusLine({ ...START, model: { phase: "loading", totals: TOTALS }, rate: 3.14 }), "Loading · 3.1 tokens/s");
+  assert.equal(statusLine({ ...START, online: false }), "Offline · Starting");
+  assert.equal(
+    statusLine({ ...START, model: { phase: "loading", totals: TOTALS, stages: [], elsewhere: false }, rate: 3.14 }),
+    "Loading · 3.1 tokens/s",
+  );
 });
 
 test("a waiting picture says what it waits for until the model is there", () => {
-  assert.notEqual(waitingFor({ phase: "loading", totals: null }), "");
+  const loading = { phase: "loading", totals: null, stages: [], elsewhere: false } as const;
+  assert.notEqual(waitingFor(loading), "");
+  assert.match(waitingFor({ ...loading, elsewhere: true }), /another tab/i);
   assert.notEqual(waitingFor({ phase: "offered", bytes: 1, arrived: 0 }), "");
 });

@@ -74,6 +74,11 @@ export function duration(seconds: number): string {
   return w.minutes(Math.round(seconds / 60));
 }
 
+/** Sizes in the order in which parts arrive, without those that a model lacks. */
+export const inOrder = (stages: Readonly<Record<Stage, number>>): number[] => STAGES.map(stage => stages[stage]).filter(bytes => bytes > 0);
+
+export const STAGES = ["vision", "qformer", "projection", "language"] as const satisfies readonly Stage[];
+
 export const count = (number: number): string => w.large(number);
 
 /** "Loading the part that sees", and the figures beside it. */
@@ -94,8 +99,9 @@ export const loadWords = (bytes: number, arrived: number): string => w.loadThis(
 /** What a picture waits for. */
 export function waitingFor(model: Model): string {
   switch (model.phase) {
-    case "starting":
     case "loading":
+      return model.elsewhere ? w.fetchedElsewhere : w.captionComes;
+    case "starting":
       return w.captionComes;
     case "offered":
       return w.pictureWaits;
@@ -136,8 +142,8 @@ export function deviceWhy({ kind, reason, detail, software }: DeviceReport): str
 }
 
 /** "demo · 12 MB · CPU · 41 tokens/s" */
-export function statusLine({ model, device, rate }: State): string {
-  const parts: string[] = [];
+export function statusLine({ model, device, online, rate }: State): string {
+  const parts: string[] = online ? [] : [w.offline];
   if (model.phase === "ready") parts.push(modelName(model.info.url), size(model.info.bytes));
   else parts.push(w.phase[model.phase]);
   if (device !== null) parts.push(deviceName(device));
@@ -147,7 +153,8 @@ export function statusLine({ model, device, rate }: State): string {
 
 export type Where = "model" | "picture" | "answer" | "notice";
 
-export function explain({ code }: Problem, where: Where): { happened: string; rest: string } {
+export function explain({ code, finder }: Problem, where: Where): { happened: string; rest: string } {
+  if (finder) return { happened: w.happenedFinder, rest: w.toDoFinder };
   const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
   const toDo: Partial<Record<Code, string>> = w.toDo;
   return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };

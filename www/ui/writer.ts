@@ -2,6 +2,7 @@
 
 import { type Attention, type Blip2, type Blip2Image, Blip2Error, type Generated, type Generation } from "../index.js";
 import { moreOptions, options } from "./settings.js";
+import { languageOf } from "./words.js";
 import { type Action, answerOf, type Job, nextJob, type Problem, type State, thread } from "./state.js";
 
 /** Pictures whose encoding is kept in the engine; the others are encoded anew when they are asked about. */
@@ -10,7 +11,7 @@ const ENCODED_KEPT = 12;
 export interface Page {
   readonly state: State;
   dispatch(action: Action): void;
-  announce(sentence: string): void;
+  announce(sentence: string, language?: string | null): void;
 }
 
 export class Writer {
@@ -151,7 +152,7 @@ export class Writer {
     const { page } = this;
     const text = result.text.trim();
     page.dispatch({ type: "end", job, result: { text, finish: result.finish }, rate: tokensPerSecond(result) });
-    if (job.picture === page.state.current && text !== "") page.announce(text);
+    if (job.picture === page.state.current && text !== "") page.announce(text, languageOf(text));
   }
 
   private fail(job: Job, error: unknown): void {

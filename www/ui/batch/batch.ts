@@ -2,6 +2,7 @@
 
 import { Copy, FolderPlus, ImageOff, ImagePlus, RotateCcw, Trash2, X } from "lucide";
 import { copied } from "../answer.js";
+import { Bar } from "../bar.js";
 import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
@@ -44,8 +45,8 @@ export class Batch implements Place {
   private readonly stopButton: HTMLButtonElement;
   private readonly againButton: HTMLButtonElement;
   private readonly moreButton: HTMLButtonElement;
-  private readonly bar = say(h("progress", { max: 1, hidden: true }), "viewBatch", "label");
-  private readonly figures = h("p", { class: "figures", role: "status" });
+  private readonly bar = new Bar(say(h("progress", { max: 1 }), "viewBatch", "label"));
+  private readonly figures = h("p", { class: "figures" });
   private readonly note = h("p", { class: "rest", role: "status" });
   private readonly table: HTMLElement;
   private readonly rows: Keyed<Row>;
@@ -132,7 +133,7 @@ export class Batch implements Place {
         wordButton("trySamples", () => void this.addSamples()),
       ),
     );
-    const bar = h("div", { class: "run-bar" }, this.runButton, this.stopButton, this.againButton, this.figures, this.exports, this.bar);
+    const bar = h("div", { class: "run-bar" }, this.runButton, this.stopButton, this.againButton, this.figures, this.exports, this.bar.element);
     this.section.replaceChildren(this.empty, this.setup, bar, this.note, this.table, h("div", { class: "row-of-buttons" }, this.moreButton));
     this.render();
   }
@@ -143,6 +144,11 @@ export class Batch implements Place {
 
   leave(): void {
     this.previewAbort.abort();
+  }
+
+  end(): void {
+    this.leave();
+    this.clear();
   }
 
   take(found: readonly Found[]): void {
@@ -396,7 +402,7 @@ export class Batch implements Place {
     this.stopButton.hidden = !running;
     this.againButton.hidden = none || running || left > 0 || !canRun(state);
     this.bar.hidden = !running;
-    this.bar.value = all === 0 ? 0 : (done + failed) / all;
+    this.bar.show(done + failed, all);
     setText(this.figures, none || !began ? "" : this.progress(running, { all, done, failed, left }));
     const some = rows.some(({ text }) => text !== "");
     for (const button of [...this.exportButtons, this.txtButton]) button.disabled = !some;

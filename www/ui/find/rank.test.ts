@@ -40,8 +40,11 @@ test("what was looked at again comes first, by both scores together", () => {
 test("two thousand pictures of full size are ranked between two keystrokes", () => {
   const items = Array.from({ length: 2000 }, (_, i) => ({ looks: { data: new Float32Array(32 * 256).fill(Math.sin(i) / 16), width: 256 } }));
   const query = new Float32Array(256).fill(1 / 16);
-  rank(items.slice(0, 200), query);
-  const start = performance.now();
-  assert.equal(rank(items, query).length, 2000);
-  assert.ok(performance.now() - start < 250, "50 ms on a visitor's machine; here other work may be going on");
+  const times = Array.from({ length: 9 }, () => {
+    const start = performance.now();
+    assert.equal(rank(items, query).length, 2000);
+    return performance.now() - start;
+  });
+  // The least of them: other work may be going on here.
+  assert.ok(Math.min(...times) <= 50, `${Math.min(...times)} ms`);
 });

@@ -124,6 +124,14 @@ export class Seer {
     return image;
   }
 
+  /** Gives back what it holds. */
+  async dispose(): Promise<void> {
+    const { loaded } = this;
+    this.loaded = null;
+    this.images.clear(); // with their model
+    await Promise.all([loaded?.words.dispose(), loaded?.processor.dispose(), loaded?.retrieval.dispose()]);
+  }
+
   private needed(): Loaded {
     if (this.loaded === null) throw new Error("the model that finds is not loaded");
     return this.loaded;

@@ -1,26 +1,29 @@
 /** The sheet behind the status line: what runs, where, what else could run, and what is kept on this device. */
 
 import { Trash2 } from "lucide";
-import type { CachedModel, CacheReport, Engine, Inspection } from "../../index.js";
+import type { CachedModel, CacheReport, Engine, IndexFacts, Inspection } from "../../index.js";
 import { problemWords } from "../answer.js";
+import { Bar } from "../bar.js";
 import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
-import { type Loader, ownModel } from "../loader.js";
+import { finds, type Loader, ownModel } from "../loader.js";
 import { styled } from "../routes.js";
 import { part, Sheet } from "../sheet.js";
 import type { State } from "../state.js";
-import { count, deviceName, deviceWhy, loading, modelName, size, w } from "../words.js";
+import { count, deviceName, deviceWhy, inOrder, loading, modelName, STAGES, size, w } from "../words.js";
 import { problemOf } from "../writer.js";
 import { canServeDisk, openModelFolder } from "./disk.js";
 
 export interface ModelsParts {
   readonly engine: Engine;
   readonly loader: Loader;
+  /** Find works with this model from now on. */
+  find(address: string): void;
 }
 
 export class ModelsSheet {
   private readonly parts: ModelsParts;
   private readonly model = h("div", { class: "group" });
-  private readonly progress = h("progress", { max: 1, hidden: true });
+  private readonly progress = new Bar(say(h("progress", { max: 1 }), "loadingModel", "label"));
   private readonly device = h("div", { class: "group" });
   private readonly cache = h("div", { class: "group", id: "cache" });
   private readonly field = say(
@@ -37,7 +40,6 @@ export class ModelsSheet {
 
   constructor(parts: ModelsParts) {
     this.parts = parts;
-    say(this.progress, "loadingModel", "label");
     const form = h(
       "form",
       { class: "group" },
@@ -65,7 +67,7 @@ export class ModelsSheet {
       "details",
       "modelsTitle",
       "sheet",
-      part("modelNow", this.model, this.progress),
+      part("modelNow", this.model, this.progress.element),
       part("device", this.device),
       part("otherModels", demo, form, disk, this.offer),
       part("cached", this.cache),
@@ -82,9 +84,11 @@ export class ModelsSheet {
 
   render(state: State): void {
     const { device, model, ui } = state;
-    const { totals } = model.phase === "loading" ? model : { totals: null };
     this.progress.hidden = model.phase !== "loading";
-    if (totals !== null && totals.total > 0) this.progress.value = totals.loaded / totals.total;
+    if (model.phase === "loading") {
+      this.progress.show(model.totals?.loaded ?? 0, model.totals?.total ?? 0);
+      this.progress.divide(model.stages);
+    }
     // Written anew only with news: a link that is being tabbed to stays.
     if (this.shown?.device === device && this.shown.model === model && this.shown.ui === ui && this.said === w) return;
     const arrived = this.shown?.model.phase === "loading" && model.phase === "ready";
@@ -107,7 +111,9 @@ export class ModelsSheet {
       const url = address ?? ownModel();
       const inspection = await this.parts.engine.inspect(url, { signal: abort.signal });
       const report = await this.parts.engine.cache.report();
-      if (!abort.signal.aborted) this.offer.replaceChildren(...this.offerWords(inspection, report, address));
+      if (abort.signal.aborted) return;
+      this.offer.replaceChildren(...this.offerWords(inspection, report, address));
+      this.offer.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (abort.signal.aborted) return;
       const problem = h("div", { class: "problem" }, ...problemWords(problemOf(error), "model"));
@@ -121,18 +127,18 @@ export class ModelsSheet {
     const here = cached >= bytes ? "" : cached > 0 ? w.partlyHere(size(cached)) : "";
     const left = report.quota === null || report.usage === null ? null : report.quota - report.usage;
     const room = left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
+    const finder = finds(index);
+    const take = () => {
+      if (!finder) return void this.parts.loader.choose(address === null ? null : url);
+      this.sheet.close();
+      this.parts.find(url);
+    };
     const use = h(
       "button",
-      {
-        type: "button",
-        class: "plain main",
-        id: "use-model",
-        disabled: fits === "no",
-        onclick: () => void this.parts.loader.choose(address === null ? null : url),
-      },
-      cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
+      { type: "button", class: "plain main", id: "use-model", disabled: fits === "no", onclick: take },
+      finder ? w.useForFind : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
     );
-    const lines = [figures.join(" · "), here, w[FIT[fits]], room].filter(line => line !== "");
+    const lines = [figures.join(" · "), here, w[FIT[fits]], room, finder ? w.happenedFinder : ""].filter(line => line !== "");
     const about = index.ui.about === undefined ? [] : [h("p", {}, index.ui.about)];
     return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
   }
@@ -208,12 +214,25 @@ function modelWords({ model, ui }: State): HTMLElement[] {
   const { parameters, licence, source } = info.index;
   const figures = [size(info.bytes), w.parameters(count(parameters))];
   if (licence !== null) figures.push(licence);
-  const words = [h("strong", {}, modelName(info.url)), h("p", { class: "rest" }, figures.join(" · "))];
+  const words = [h("strong", {}, modelName(info.url)), h("p", { class: "rest" }, figures.join(" · ")), ...stageBar(info.index)];
   if (ui?.about !== undefined) words.push(h("p", { lang: "en" }, ui.about));
   if (source !== null) words.push(h("p", { class: "rest" }, w.from(source)));
   const card = ui?.licence_url === undefined ? null : safeLink(ui.licence_url, info.url);
   if (card !== null) words.push(h("p", {}, h("a", { href: card, target: "_blank", rel: "noopener noreferrer" }, w.modelCard)));
   return words;
+}
+
+/** What of a model is for what, as large as it is. */
+function stageBar({ stages }: IndexFacts): HTMLElement[] {
+  const parts = STAGES.filter(stage => stages[stage] > 0);
+  const segment = (bytes: number) => {
+    const element = h("i");
+    element.style.setProperty("--bytes", String(bytes));
+    return element;
+  };
+  const bar = h("div", { class: "stages", "aria-hidden": "true" }, ...inOrder(stages).map(segment));
+  const legend = parts.map(stage => h("li", {}, `${w.stageDoes[stage]} `, h("span", { class: "figures" }, size(stages[stage]))));
+  return [bar, h("ul", { class: "legend rest" }, ...legend)];
 }
 
 /** The address in a model's index is a stranger's: it may lead to a page, and may not run anything. */

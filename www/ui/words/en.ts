@@ -82,6 +82,8 @@ export const en = {
   begin: "Begin",
   dropHere: "Drop a picture here",
   dropOr: "or paste it, or click to choose one",
+  chooseHere: "Choose a picture",
+  chooseRest: "It stays on this device",
   dropToAdd: "Drop to add",
   samplesLine: "Or try one of these, picked because they go well",
   samples: "Samples",
@@ -123,6 +125,7 @@ export const en = {
   inAMoment: "In a moment…",
   waitsForModel: "Waits for the model",
   captionComes: "The caption comes by itself, as soon as the model is here.",
+  fetchedElsewhere: "Another tab is loading the same model: they take turns, and what it brings is used here too.",
   pictureWaits: "The picture waits for the model.",
   pictureNotFetched: "The picture could not be fetched.",
 
@@ -196,6 +199,8 @@ export const en = {
 
   // What went wrong
   happened,
+  happenedFinder: "This model finds pictures by words; it cannot describe them.",
+  toDoFinder: "Use it in Find, or choose another model here.",
   kept,
   toDo,
   close: "Close",
@@ -206,6 +211,7 @@ export const en = {
   notLoaded: "Not loaded yet.",
   parameters: (count: string) => `${count} parameters`,
   from: (source: string) => `From ${source}`,
+  stageDoes: { vision: "sees", qformer: "picks out", projection: "translates", language: "speaks" } satisfies Record<Stage, string>,
   modelCard: "About this model and its licences",
   device: "Device",
   notKnown: "Not known yet.",
@@ -218,6 +224,7 @@ export const en = {
   inspect: "Look at it",
   inspecting: "Reading what it is…",
   useModel: (bytes: string) => `Load: ${bytes}`,
+  useForFind: "Use it for Find",
   useModelCached: "Use it: it is here already",
   partlyHere: (bytes: string) => `${bytes} of it is here`,
   needs: (bytes: string) => `takes ${bytes} of memory`,
@@ -311,5 +318,6 @@ export const en = {
   updateReady: "A new version is ready.",
   reload: "Reload",
   later: "Later",
-  offline: "Offline: everything that is here works.",
+  offline: "Offline",
+  offlineNow: "Offline: everything that is here works.",
 };
