@@ -19,6 +19,7 @@ const USAGE = `npm run bench -- [--json] [--model DIR|synthetic:NAME] [--device 
   --tokens   of an answer; 32 by default
   --rounds   at most; 25 by default, and none begins behind --seconds (20) if there were three
   --kernels  also each shape of a product by itself
+  --context  also a token behind 64 and behind 1024 positions (OPT's models)
   --quick    one round, nothing warmed up, wasm as the compiler leaves it: says whether it runs, not how fast`;
 
 const FLAGS = {
@@ -32,6 +33,7 @@ const FLAGS = {
   rounds: true,
   seconds: true,
   kernels: false,
+  context: false,
   quick: false,
   help: false,
 };
@@ -43,10 +45,10 @@ const MOST_UNFUSED = 350e6;
 /**
  * Measures models on devices, and returns the report.
  * @param {{ model?: string | undefined, devices?: string[], load?: boolean, layers?: number | undefined, quant?: string, tokens?: number, rounds?: number,
- *   seconds?: number, kernels?: boolean, quick?: boolean }} [wanted]
+ *   seconds?: number, kernels?: boolean, context?: boolean, quick?: boolean }} [wanted]
  */
 export async function bench(wanted = {}) {
-  const { devices = DEVICES, load = false, tokens = 32, rounds = 25, seconds = 20, kernels = false, quick = false } = wanted;
+  const { devices = DEVICES, load = false, tokens = 32, rounds = 25, seconds = 20, kernels = false, context = false, quick = false } = wanted;
   const found = await tools({ tests: true });
   const models = await modelsOf(wanted);
   const pictures = readdirSync(at("demo", "samples"))
@@ -55,7 +57,7 @@ export async function bench(wanted = {}) {
     .map(name => at("demo", "samples", name));
   const runs = [];
   for (const device of devices) {
-    const page = await benchPage(found, device, { own: device === "cpu" || kernels, optimize: !quick });
+    const page = await benchPage(found, device, { own: device === "cpu" || kernels || context, optimize: !quick });
     for (const { name, dir } of models) {
       say(`bench: ${name} on ${device}`);
       const facts = factsOf(dir);
@@ -68,13 +70,14 @@ export async function bench(wanted = {}) {
         tokens,
         loads: load,
         products,
+        context: context && isOpt(facts) ? (facts.index.quantization.language ?? "f32") : null,
         questions: questionsOf(facts),
         unfused: unfusedFits(device, facts),
       };
       const outcome = await runTask(found, page, task, { model: dir, pictures }, line => say(`  ${line}`));
       if (outcome.error) say(`bench: ${name} on ${device} ended early: ${outcome.error}`);
-      const context = (facts.config.num_query_tokens ?? 32) + 10 + tokens / 2;
-      runs.push(runReport(name, { device, context }, outcome, { ...facts, products }));
+      const positions = (facts.config.num_query_tokens ?? 32) + 10 + tokens / 2;
+      runs.push(runReport(name, { device, context: positions }, outcome, { ...facts, products }));
     }
   }
   const [cpu] = cpus();
@@ -121,9 +124,10 @@ function questionsOf({ index }) {
   return [first, second].map(question => question_template.replace("{question}", question));
 }
 
+const isOpt = ({ config }) => (config.text_config?.model_type ?? "opt") === "opt" && (config.architectures?.[0] ?? "").includes("Generation");
+
 function unfusedFits(device, { config, index }) {
-  const isOpt = (config.text_config?.model_type ?? "opt") === "opt" && (config.architectures?.[0] ?? "").includes("Generation");
-  return device === "cpu" && isOpt && index.parameters <= MOST_UNFUSED;
+  return device === "cpu" && isOpt({ config }) && index.parameters <= MOST_UNFUSED;
 }
 
 const number = (text, name) => {

@@ -167,6 +167,7 @@ test("the shape of the JSON is a promise: whoever changes it changes its version
       token: { dispatches: "", submits: "", readbacks: "", bytes: "", weights: "", replays: "", all_dispatches: "" },
     },
     cpu_ms: { encode: "", token: "" },
+    context: "",
     memory: { empty_page: "", load: "", work: "", load_again: "", wasm: "", load_over_weights: "" },
     machine: { bytes_per_second: figure, bytes_per_second_of_weights: figure, flop_per_second: figure, int8_per_second: figure },
     shares: { encode: reached, token: reached },

@@ -11,7 +11,7 @@ export const VERSION = 1;
 const FIGURES = ["load", "load_cached", "prepare", "encode", "first_word", "token", "second_word", "rank_100", "match"];
 
 /**
- * One model on one device: { device, adapter, browser, model, rounds, figures, counts, cpu_ms, memory, machine, shares, products, unfused, load, error }.
+ * One model on one device: { device, adapter, browser, model, rounds, figures, counts, cpu_ms, context, memory, machine, shares, products, unfused, load, error }.
  * `figures` are { median, q1, q3, iqr, min, max, runs } in milliseconds, and null where the model has no such thing; so is whatever could not be measured.
  */
 export function runReport(name, { device, context }, outcome, { config, index, products }) {
@@ -33,6 +33,7 @@ export function runReport(name, { device, context }, outcome, { config, index, p
     ),
     counts: { encode: counts.encode ?? null, first_word: counts.first_word ?? null, token: counts.token ?? null, rank_100: counts.rank_100 ?? null },
     cpu_ms: { encode: median(cpu.encode ?? []), token: median(cpu.token ?? []) },
+    context: contextReport(samples),
     memory: memoryReport(outcome),
     machine,
     shares: {
@@ -79,6 +80,11 @@ function memoryReport({ memory, wasm_memory = 0, model }) {
     wasm: wasm_memory,
     load_over_weights: load === null || !model ? null : load / model.device_bytes,
   };
+}
+
+/** A token behind 64 positions, behind 1024, and how much longer that takes, round by round. */
+function contextReport({ token_behind_64: few = [], token_behind_1024: many = [] }) {
+  return many.length === 0 ? null : { behind_64: summary(few), behind_1024: summary(many), ratio: ratio(many, few) };
 }
 
 /** Burn's operations one by one in f32: what they take, and our time over theirs, round by round. */
@@ -187,6 +193,10 @@ function runTable(run) {
     const shape = `${product.rows} × ${product.columns} → ${product.out}`;
     const reached = product.bound ? `${percent(product.share)} of ${product.bound}` : "";
     lines.push(`    ${product.stage} ${product.quant} ${shape} (${product.count} such): ${digits(product.ms)} ms  ${reached}`);
+  }
+  if (run.context) {
+    const { behind_64, behind_1024, ratio: longer } = run.context;
+    lines.push(`  a token behind 64 positions: ${digits(behind_64.median)} ms, behind 1024: ${digits(behind_1024.median)} ms (${digits(longer)} ×)`);
   }
   if (run.memory && run.memory.load !== null) {
     const { load, work, wasm, load_over_weights } = run.memory;

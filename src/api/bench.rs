@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 #[cfg(feature = "cpu")]
 use super::error::error_to_js;
 use super::{device, promise};
-use crate::bench::{limits, product};
+use crate::bench::{context, limits, product};
 use crate::device::Arithmetic;
 use crate::error::Error;
 use crate::weights::index::sha256;
@@ -73,6 +73,40 @@ impl BenchProduct {
     pub fn run(&self, times: usize) -> Promise {
         let product = self.inner.clone();
         promise(async move { product.run(times).await.map(|()| JsValue::UNDEFINED) })
+    }
+}
+
+#[wasm_bindgen]
+pub struct BenchContext {
+    inner: std::rc::Rc<context::Context>,
+}
+
+#[wasm_bindgen]
+impl BenchContext {
+    /// The language model of a `config.json`. Errors: input-invalid, config-invalid, webgpu-unavailable, kernel.
+    #[wasm_bindgen(unchecked_return_type = "Promise<BenchContext>")]
+    pub fn create(config_json: String, quant: String) -> Promise {
+        promise(async move {
+            let quant: Quant = quant.parse().map_err(|reason: String| Error::input("quant", reason))?;
+            let config = crate::models::Blip2Config::from_json(config_json.as_bytes())?;
+            let device = device().await?.with_arithmetic(Arithmetic::Int8Activations);
+            let inner = context::Context::new(&device, &config.text_config, quant)?;
+            Ok(Self { inner: std::rc::Rc::new(inner) }.into())
+        })
+    }
+
+    /// Errors: input-invalid, option-unsupported.
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn begin(&self, positions: usize) -> Promise {
+        let context = self.inner.clone();
+        promise(async move { context.begin(positions).map(|()| JsValue::UNDEFINED) })
+    }
+
+    /// Errors: kernel, device-lost, input-invalid.
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn steps(&self, count: usize) -> Promise {
+        let context = self.inner.clone();
+        promise(async move { context.steps(count).await.map(|()| JsValue::UNDEFINED) })
     }
 }
 

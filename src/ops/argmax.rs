@@ -1,6 +1,6 @@
 //! The greedy choice, where the logits are.
 
-use burn_tensor::{Int, Tensor, TensorData};
+use burn_tensor::{Int, Tensor};
 
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
@@ -8,13 +8,13 @@ use crate::ops::device_kind;
 
 /// The place of the largest of each row of logits [rows, n]; the lowest on ties.
 pub fn argmax(logits: &Tensor<2>) -> Result<Tensor<1, Int>> {
-    let [rows, width] = logits.dims();
+    let [_rows, width] = logits.dims();
     match device_kind(logits) {
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => {
             let values = crate::ops::cpu::floats(logits)?;
             let best: Vec<i32> = values.floats().chunks_exact(width).map(|row| highest(row) as i32).collect();
-            Ok(Tensor::from_data(TensorData::new(best, [rows]), &logits.device()))
+            Ok(Tensor::from_data(burn_tensor::TensorData::new(best, [_rows]), &logits.device()))
         }
         #[cfg(feature = "webgpu")]
         DeviceKind::Webgpu => gpu::argmax(logits, gpu::pieces(width, crate::device::tuning())),

@@ -92,6 +92,7 @@ const ACTIVATIONS: [Activation; 9] = [
 pub(super) struct Noise(u32);
 
 impl Noise {
+    #[cfg(feature = "webgpu")]
     pub fn new(seed: u32) -> Self {
         Self(seed.max(1))
     }

@@ -22,6 +22,8 @@ export interface Task {
   readonly own: string | null;
   /** Also the same operations one by one in f32, as Burn has them. */
   readonly unfused: boolean;
+  /** How the language model is stored, to measure what a token costs behind long contexts; null: it is not measured. */
+  readonly context: string | null;
   /** Products that are timed each by itself. */
   readonly products: readonly Product[];
   /** Answers with the nanoseconds that this worker's thread has run. */

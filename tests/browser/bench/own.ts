@@ -4,6 +4,7 @@ export interface Own {
   default(options: { module_or_path: URL }): Promise<unknown>;
   readonly Reader: new (bytes: number) => Reader;
   readonly Unfused: new (configJson: string) => Unfused;
+  readonly BenchContext: { create(configJson: string, quant: string): Promise<ContextRun> };
   readonly BenchProduct: { create(quant: string, rows: number, out: number, columns: number): Promise<ProductRun> };
   /** Each runs so many turns and returns how many operations that were. */
   multiplyAdd(turns: number): number;
@@ -30,12 +31,19 @@ export interface Unfused extends Freed {
   step(): void;
 }
 
+/** A language model with made-up weights behind caches that are taken as full. */
+export interface ContextRun extends Freed {
+  begin(positions: number): Promise<void>;
+  /** So many tokens. */
+  steps(count: number): Promise<void>;
+}
+
 export interface ProductRun extends Freed {
   /** Resolves when the device has done it so many times. */
   run(times: number): Promise<void>;
 }
 
-const NAMES = ["default", "Reader", "Unfused", "BenchProduct", "multiplyAdd", "multiplyAddInt8", "hash"];
+const NAMES = ["default", "Reader", "Unfused", "BenchProduct", "BenchContext", "multiplyAdd", "multiplyAddInt8", "hash"];
 
 export async function startOwn(glue: string): Promise<Own> {
   const found: unknown = await import(glue);

@@ -16,6 +16,8 @@ interface Engine {
 /** Pictures that a text is ranked against. */
 const RANKED = 100;
 /** What is compiled while it runs, and what a browser compiles again when it has run often, is ready after this. */
+/** Tokens behind a context that are timed together. */
+const CONTEXT_TOKENS = 3;
 const WARM_MS = 2000;
 /** A model above this is loaded from the cache once: a few gigabytes take their time. */
 const LARGE = 256e6;
@@ -72,6 +74,7 @@ class Bench {
     this.limits.free();
     unfused?.free();
     if (own !== null) await this.timeProducts(own);
+    if (own !== null && task.context !== null) await this.timeContexts(own, task.context);
 
     phase("load again");
     subject.free();
@@ -192,6 +195,24 @@ class Bench {
     do own.hash(bytes);
     while (performance.now() - start < WARM_MS / 2);
     this.hashBytesPerSecond = bytes / (new Often().measure(times => repeated(times, () => own.hash(bytes))) / 1e3);
+  }
+
+  /** A token behind few and behind many positions, in turns. */
+  private async timeContexts(own: Own, quant: string): Promise<void> {
+    const context = await own.BenchContext.create(await (await fetch(`${this.task.model}config.json`)).text(), quant);
+    const start = performance.now();
+    for (let round = 0; round < (this.task.quick ? 1 : 9); round++) {
+      if (round > 3 && performance.now() - start > this.task.seconds * 1e3) break;
+      for (const positions of [64, 1024]) {
+        await context.begin(positions);
+        await context.steps(1);
+        const begin = performance.now();
+        await context.steps(CONTEXT_TOKENS);
+        // The first round is for the compiler.
+        if (round > 0 || this.task.quick) this.add(this.samples, `token_behind_${positions}`, (performance.now() - begin) / CONTEXT_TOKENS);
+      }
+    }
+    context.free();
   }
 
   private async timeProducts(own: Own): Promise<void> {
