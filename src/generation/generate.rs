@@ -13,7 +13,7 @@ use crate::generation::sampler::{Generator, sample};
 use crate::generation::settings::Settings;
 use crate::generation::stopping_criteria::{Finish, StopRule, StoppingCriteria};
 use crate::models::{Decoding, LanguageModel, Prompt, ids_tensor};
-use crate::ops::{argmax, argmax::highest, read_floats, start_reading};
+use crate::ops::{MAX_TOP_K, argmax, argmax::highest, read_floats, start_reading, top_k};
 use crate::pace::Pace;
 
 /// What generation starts from.
@@ -161,7 +161,10 @@ async fn by_choice(
 ) -> Result<Finish> {
     let mut pace = Pace::default();
     loop {
-        let chosen = choice.next(logits, &rows.ids, &rows.finished).await?;
+        let chosen = match choice.of_top(&logits, &rows.ids, &rows.finished, decoding.is_queued()).await? {
+            Some(chosen) => chosen,
+            None => choice.next(logits, &rows.ids, &rows.finished).await?,
+        };
         decoding.advance(&ids_tensor(device, &chosen))?;
         if let Some(finish) = rows.take(chosen.into_iter().map(|id| id as i32).collect()) {
             return Ok(finish);
@@ -224,6 +227,42 @@ impl Choice {
     /// Whether the best is taken, unprocessed.
     fn is_argmax(&self) -> bool {
         self.processors.is_empty() && self.generators.is_empty()
+    }
+
+    /// The same by the scores of the likeliest alone, where those decide and it saves reading the others from a device. None also
+    /// where the last of them is as likely as the next.
+    async fn of_top(
+        &mut self,
+        logits: &Tensor<2>,
+        ids: &[Vec<u32>],
+        finished: &[Option<Finish>],
+        is_queued: bool,
+    ) -> Result<Option<Vec<u32>>> {
+        let [found, width] = logits.dims();
+        let Some(top) = self.processors.top().filter(|top| is_queued && top.count < width.min(MAX_TOP_K)) else { return Ok(None) };
+        let count = top.count + 1;
+        let (values, places) = top_k(logits, count)?;
+        // One read: both are queued before either is waited for.
+        let places = start_reading(places);
+        let (values, places) = (read_floats(values).await?, places.await?);
+        let is_tied = |row: &[f32]| row[count - 1] / top.temperature == row[count - 2] / top.temperature;
+        if values.chunks_exact(count).any(is_tied) {
+            return Ok(None);
+        }
+        let copies = ids.len() / found.max(1);
+        let mut chosen = vec![self.pad; ids.len()];
+        for (row, chosen) in chosen.iter_mut().enumerate().filter(|(row, _)| finished[*row].is_none()) {
+            let at = row / copies.max(1) * count;
+            let mut likeliest: Vec<(i32, f32)> =
+                places[at..at + count].iter().copied().zip(values[at..at + count].iter().copied()).collect();
+            // Draws go by the order of ids.
+            likeliest.sort_unstable_by_key(|(id, _)| *id);
+            let mut scores: Vec<f32> = likeliest.iter().map(|(_, score)| *score).collect();
+            self.processors.process(&ids[row], &mut scores);
+            let place = self.generators.get_mut(row).map_or_else(|| highest(&scores), |generator| sample(&scores, generator));
+            *chosen = likeliest[place].0 as u32;
+        }
+        Ok(Some(chosen))
     }
 
     /// logits [rows, V], or [B, V] where a prompt's rows are still alike → an id for each row.

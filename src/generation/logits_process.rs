@@ -9,7 +9,17 @@ pub(super) trait LogitsProcessor {
 }
 
 /// All processors that these settings call for.
-pub struct LogitsProcessors(Vec<Box<dyn LogitsProcessor>>);
+pub struct LogitsProcessors {
+    list: Vec<Box<dyn LogitsProcessor>>,
+    top: Option<Top>,
+}
+
+/// What is left of a row before anything has looked at more of it: the scores of the likeliest, each over the temperature.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Top {
+    pub count: usize,
+    pub temperature: f32,
+}
 
 impl LogitsProcessors {
     pub fn new(settings: &Settings) -> Self {
@@ -43,22 +53,31 @@ impl LogitsProcessors {
             let at = settings.prefix_length + usize::from(forced);
             list.push(Box::new(Suppress { at: Some(at), ids: settings.begin_suppress_tokens.clone() }));
         }
+        let mut top = None;
         if settings.do_sample {
+            // One beam keeps one at least, which top_k does by itself.
+            let narrows = list.is_empty() && settings.num_beams == 1 && settings.top_k > 0;
+            top = narrows.then_some(Top { count: settings.top_k, temperature: settings.temperature as f32 });
             list.extend(warpers(settings));
         }
         if settings.renormalize_logits {
             list.push(Box::new(LogitNormalization));
         }
-        Self(list)
+        Self { list, top }
+    }
+
+    /// Where the likeliest few decide, and nothing asks which ids they are.
+    pub fn top(&self) -> Option<Top> {
+        self.top
     }
 
     /// Without processors the greedy choice can stay on the device.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     pub fn process(&self, ids: &[u32], scores: &mut [f32]) {
-        for processor in &self.0 {
+        for processor in &self.list {
             processor.process(ids, scores);
         }
     }

@@ -7,7 +7,7 @@ use crate::device::{Arithmetic, Device};
 use crate::error::{Error, Result};
 use crate::ops::embedding::Lookup;
 use crate::ops::{Activation, Bias, DistanceBias, Fused, Heads, Norm, Rows, StepState};
-use crate::ops::{advance, argmax, attention, cached_attention, embedding, linear, reorder};
+use crate::ops::{advance, argmax, attention, cached_attention, embedding, linear, reorder, top_k};
 use crate::ops::{read_floats, read_ints};
 use crate::weights::quant::{BLOCK, Quant, unpack_row, words_per_row};
 use crate::weights::{Chunk, Layout, Matrix, Role};
@@ -71,6 +71,9 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
     }
     for width in [1, 63, 64, 200] {
         done(format!("argmax {width}"), check_argmax(device, width).await, on_outcome);
+    }
+    for (width, k) in [(1, 1), (70, 5), (2048, 51), (5000, 20)] {
+        done(format!("top_k {k} of {width}"), check_top_k(device, width, k).await, on_outcome);
     }
     done("advance".into(), check_advance(device).await, on_outcome);
     outcomes
@@ -513,6 +516,20 @@ async fn check_argmax(device: &Device, width: usize) -> Result<f32> {
         compare("argmax of pieces", &as_floats(&found), &expected)?;
     }
     Ok(0.0)
+}
+
+async fn check_top_k(device: &Device, width: usize, k: usize) -> Result<f32> {
+    let rows = 2;
+    let mut logits = Noise(width as u32 + 3).floats(rows * width);
+    // Ties: of equal values the lowest place is the higher.
+    logits[width - 1] = logits[0];
+    logits[width / 2] = logits[0];
+    let expected: Vec<usize> = logits.chunks_exact(width).flat_map(|row| super::top_k::reference(row, k)).collect();
+    let (values, places) = top_k(&floats(device, &logits, [rows, width]), k)?;
+    let as_floats = expected.iter().map(|place| *place as f32).collect::<Vec<_>>();
+    compare("top_k", &read_ints(places).await?.iter().map(|place| *place as f32).collect::<Vec<_>>(), &as_floats)?;
+    let expected: Vec<f32> = expected.iter().enumerate().map(|(at, place)| logits[at / k * width + place]).collect();
+    compare("top_k", &read_floats(values).await?, &expected)
 }
 
 /// Three rows: one goes on, one ends now, one ended before.

@@ -10,6 +10,7 @@
 //! | `attention_weights` | T/head_dim | that score matrix, where a caller asks for it |
 //! | `cached_attention` | 1, 2 of a prompt or where workgroups share a long cache | takes the newest keys and values into a decoder's cache and attends to all, through its `state` |
 //! | `argmax`, `advance` | 1 (2 of many logits on a GPU), 1 | the greedy choice, and the state's step |
+//! | `top_k` | 2 of a vocabulary | the likeliest few, for sampling |
 //! | `reorder` | 1 | beams go on from each other's caches |
 
 pub mod activation;
@@ -27,6 +28,7 @@ pub mod linear;
 pub mod norm;
 pub mod reading;
 pub mod state;
+pub mod top_k;
 #[cfg(feature = "webgpu")]
 pub mod tune;
 
@@ -40,7 +42,9 @@ pub use embedding::embedding;
 pub use linear::{Fused, linear};
 pub use norm::Norm;
 pub use reading::{Reading, read_floats, read_ints, start_reading};
+
 pub use state::{StepState, advance, reorder};
+pub use top_k::{MAX_TOP_K, top_k};
 
 use burn_tensor::Tensor;
 
