@@ -1,32 +1,8 @@
-/** What axe-core finds in each state, in both themes, and every flow by keyboard alone. */
+/** For everybody: axe-core on the way through the page, every flow by keyboard alone, what screen readers hear, nothing that moves unasked. */
 
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import type { Locator, Page } from "@playwright/test";
+import { clean } from "./axe.js";
 import { answer, ask, BASE, caption, expect, open, ready, samples, test, watch } from "./house.js";
-
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-
-interface Finding {
-  readonly id: string;
-  readonly nodes: readonly { readonly html: string; readonly failureSummary?: string }[];
-}
-
-/** Nothing at all, in the page as it is now. Run past the page's policy, which forbids scripts from elsewhere. */
-async function clean(page: Page, state: string): Promise<void> {
-  // Colours are measured when they have arrived.
-  await page.evaluate(() => Promise.all(document.getAnimations().map(animation => animation.finished.catch(() => {}))).then(() => {}));
-  await page.evaluate(axe);
-  const { found, passed }: { found: Finding[]; passed: number } = await page.evaluate(async () => {
-    const engine: unknown = Reflect.get(window, "axe");
-    if (typeof engine !== "object" || engine === null) throw new Error("axe is not there");
-    const { violations, passes } = await Reflect.get(engine, "run").call(engine, document, { resultTypes: ["violations"] });
-    const found = violations.map(({ id, nodes }: Finding) => ({ id, nodes: nodes.map(({ html, failureSummary }) => ({ html, failureSummary })) }));
-    return { found, passed: passes.length };
-  });
-  expect(passed, "rules that were looked at").toBeGreaterThan(15);
-  expect(found, state).toEqual([]);
-}
 
 for (const scheme of ["light", "dark"] as const) {
   test(`nothing stands in the way of anybody (${scheme})`, async ({ visitor: page, site }) => {

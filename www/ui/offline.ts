@@ -27,7 +27,7 @@ function watchForUpdates(registration: ServiceWorkerRegistration): void {
       navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
       waiting.postMessage("take over");
     };
-    const bar = h("aside", { id: "update", role: "status" }, say(h("p", {}), "updateReady"));
+    const bar = h("div", { id: "update", role: "status" }, say(h("p", {}), "updateReady"));
     bar.append(
       wordButton("later", () => bar.remove(), "text"),
       wordButton("reload", take, "plain main"),
