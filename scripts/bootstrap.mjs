@@ -205,6 +205,15 @@ async function chromium() {
   return path;
 }
 
+/** A second browser, which the long suite alone needs. */
+export async function firefox() {
+  const found = () => which(process.env.FIREFOX || "firefox-esr", "firefox");
+  if (!found() && linux && which("apt-get")) await apt("firefox-esr");
+  const path = found();
+  if (!path) throw new Stop("Firefox is missing: install it, or set FIREFOX to its path");
+  return path;
+}
+
 /** Whether native WebGPU tests run on Mesa's CPU driver: on Linux always, so that they say the same on every machine. Elsewhere they use the GPU. */
 async function lavapipe() {
   if (!linux) return false;

@@ -1,7 +1,7 @@
 // The steps that `npm run check` and `npm test` are made of. Each says what it runs and returns { passed, failed }.
 
 import { existsSync, rmSync } from "node:fs";
-import { nativeEnv } from "./bootstrap.mjs";
+import { firefox, nativeEnv } from "./bootstrap.mjs";
 import { BUDGETS, packed } from "./budgets.mjs";
 import { build } from "./build.mjs";
 import { bundleTests } from "./bundle.mjs";
@@ -98,7 +98,7 @@ export async function browser(tools, { quick = false, full = false } = {}) {
   const report = at("build", "browser-tests.json");
   rmSync(report, { force: true });
   const args = ["test", "--config", at("tests", "browser", "playwright.config.ts"), ...(full ? [] : ["--grep-invert", "@long"])];
-  const env = { CHROMIUM: tools.chromium, SITE: quick ? at("build", "site") : at("dist") };
+  const env = { CHROMIUM: tools.chromium, SITE: quick ? at("build", "site") : at("dist"), ...(full && { FIREFOX: await firefox() }) };
   const { code } = await run(process.execPath, [nodeModule("@playwright", "test", "cli.js"), ...args], { env });
   const stats = recall(report)?.stats;
   if (!stats) return FAIL;

@@ -174,3 +174,21 @@ test("two thousand pictures: scrolled without dropping frames, ranked at once, f
   await page.keyboard.press("End");
   await expect(page.locator("#find .cell button").last()).toBeFocused();
 });
+
+test("on WebGPU too pictures are seen, found by words, and the best looked at again", async ({ visitor: page, site }) => {
+  await page.goto(`${site.origin}${BASE}?device=webgpu#/find`);
+  await expect(page.locator("html")).toHaveAttribute("data-device", "webgpu");
+  await expect(page.locator("#find .cell").first()).toBeVisible();
+  const [chooser] = await Promise.all([
+    page.waitForEvent("filechooser"),
+    page.locator("#find").getByRole("button", { name: "Add pictures" }).click(),
+  ]);
+  const pictures = samples().slice(0, 3);
+  await chooser.setFiles(pictures);
+  await expect(page.locator("#find .cell")).toHaveCount(pictures.length);
+  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
+  await seen(page, pictures.length);
+  await page.locator("#find-field").fill("a bicycle");
+  await expect(page.locator("#find")).toHaveAttribute("data-fitting", "done");
+  expect((await names(page))[0]).toContain("bicycle");
+});

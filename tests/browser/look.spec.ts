@@ -54,3 +54,17 @@ test("a word that is hovered, focused or tapped shows where it is in the picture
   await expect(html).not.toHaveAttribute("data-looking", "");
   await expect(page.locator("#caption-text .word[role]")).toHaveCount(0);
 });
+
+test("on WebGPU too it looks to the left for what is on the left", async ({ visitor: page, site }) => {
+  await open(page, site, "webgpu");
+  await page.locator("#file").setInputFiles(samples().find(name => name.includes("cup_of_coffee-star")) ?? "");
+  expect(await caption(page)).toContain("cup of coffee to the left of");
+  const word = (text: string) => page.locator("#caption-text .word", { hasText: new RegExp(`^${text}$`) });
+  await page.locator("#look-toggle").click();
+  await word("coffee").click();
+  await expect(page.locator("#look-note")).toContainText("coffee");
+  expect(await lightAt(page)).toBeLessThan(0.5);
+  await word("star").click();
+  await expect(page.locator("#look-note")).toContainText("star");
+  expect(await lightAt(page)).toBeGreaterThan(0.5);
+});
