@@ -129,9 +129,10 @@ export class ModelsSheet {
     const room = left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
     const finder = finds(index);
     const take = () => {
-      if (!finder) return void this.parts.loader.choose(address === null ? null : url);
+      // As it was typed: what is shown of it has lost its signature.
+      if (!finder) return void this.parts.loader.choose(address?.href ?? null);
       this.sheet.close();
-      this.parts.find(url);
+      this.parts.find(address?.href ?? url);
     };
     const use = h(
       "button",
