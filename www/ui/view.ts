@@ -8,7 +8,7 @@ import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
 import { Look, type LookEvents } from "./look/look.js";
 import { currentPicture, isBroken, type Problem, type Sample, type State } from "./state.js";
 import { Talk, type TalkEvents } from "./talk.js";
-import { loading, loadWords, statusLine, w, waitingFor } from "./words.js";
+import { languageOf, loading, loadWords, statusLine, w, waitingFor } from "./words.js";
 
 export interface ViewEvents extends TalkEvents, FilmstripEvents, LookEvents {
   load(): void;
@@ -112,7 +112,9 @@ export class View {
     this.welcome.hidden = !asking || pictures.length > 0;
     if (state.samples !== null) this.renderSamples(state.samples);
     for (const id of ["samples-line", "samples"]) byId(id, HTMLElement).hidden = state.samples?.length === 0;
-    setText(byId("about", HTMLElement), state.ui?.about ?? "");
+    const about = byId("about", HTMLElement);
+    setText(about, state.ui?.about ?? "");
+    setAttribute(about, "lang", languageOf(state.ui?.about ?? ""));
     const picture = currentPicture(state);
     this.look.render(model.phase === "ready" && model.info.can.includes("attention") && picture !== undefined && !isBroken(picture));
     this.renderStage(state);

@@ -9,7 +9,7 @@ import { finds, type Loader, ownModel } from "../loader.js";
 import { styled } from "../routes.js";
 import { part, Sheet } from "../sheet.js";
 import type { State } from "../state.js";
-import { count, deviceName, deviceWhy, inOrder, loading, modelName, STAGES, size, w } from "../words.js";
+import { count, deviceName, deviceWhy, inOrder, languageOf, loading, modelName, STAGES, size, w } from "../words.js";
 import { problemOf } from "../writer.js";
 import { canServeDisk, openModelFolder } from "./disk.js";
 
@@ -140,7 +140,7 @@ export class ModelsSheet {
       finder ? w.useForFind : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
     );
     const lines = [figures.join(" · "), here, w[FIT[fits]], room, finder ? w.happenedFinder : ""].filter(line => line !== "");
-    const about = index.ui.about === undefined ? [] : [h("p", {}, index.ui.about)];
+    const about = index.ui.about === undefined ? [] : [h("p", { lang: languageOf(index.ui.about) }, index.ui.about)];
     return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
   }
 
@@ -216,7 +216,7 @@ function modelWords({ model, ui }: State): HTMLElement[] {
   const figures = [size(info.bytes), w.parameters(count(parameters))];
   if (licence !== null) figures.push(licence);
   const words = [h("strong", {}, modelName(info.url)), h("p", { class: "rest" }, figures.join(" · ")), ...stageBar(info.index)];
-  if (ui?.about !== undefined) words.push(h("p", { lang: "en" }, ui.about));
+  if (ui?.about !== undefined) words.push(h("p", { lang: languageOf(ui.about) }, ui.about));
   if (source !== null) words.push(h("p", { class: "rest" }, w.from(source)));
   const card = ui?.licence_url === undefined ? null : safeLink(ui.licence_url, info.url);
   if (card !== null) words.push(h("p", {}, h("a", { href: card, target: "_blank", rel: "noopener noreferrer" }, w.modelCard)));
