@@ -7,7 +7,7 @@ import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import { findModel, forgetFindModel } from "../loader.js";
 import type { Place, Shell } from "../routes.js";
-import { duration, languageOf, loading, loadWords, w } from "../words.js";
+import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
 import { problemOf } from "../writer.js";
 import { type Cell, Grid, type Mark } from "./grid.js";
 import { type Item, Library } from "./library.js";
@@ -248,7 +248,7 @@ export class Find implements Place {
     this.phase = "starting";
     this.show();
     try {
-      const { bytes, cached } = await this.seer.inspect(abort.signal);
+      const { bytes, cached, index } = await this.seer.inspect(abort.signal);
       this.bytes = { all: bytes, here: cached };
       this.library.use(await this.seer.tower());
       await this.library.restore();
@@ -258,6 +258,7 @@ export class Find implements Place {
         return this.show();
       }
       this.phase = "loading";
+      this.bar.divide(inOrder(index.stages));
       if (this.library.items.length === 0) void this.openGallery();
       await this.seer.load(abort.signal, ({ totals }) => {
         const { what, figures } = loading(totals);
@@ -266,6 +267,7 @@ export class Find implements Place {
         this.bar.show(totals.loaded, totals.total);
       });
       this.phase = "ready";
+      this.bar.divide([]);
       this.suggestions.render(this.seer.ui?.suggestions ?? []);
       this.show();
       void this.library.work();

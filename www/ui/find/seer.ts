@@ -17,7 +17,7 @@ const KEPT = 24;
 
 interface Loaded {
   readonly retrieval: Blip2ForImageTextRetrieval;
-  readonly words: Blip2TextModelWithProjection;
+  readonly words: Promise<Blip2TextModelWithProjection>;
   readonly processor: Blip2Processor;
 }
 
@@ -48,9 +48,11 @@ export class Seer {
   async load(signal: AbortSignal, onProgress: (progress: Progress) => void): Promise<void> {
     const { engine, address } = this;
     const retrieval = await Blip2ForImageTextRetrieval.from_pretrained(address, { engine, signal, onProgress });
-    // The same folder, from the cache: the part that reads, without the one that sees.
-    const words = await Blip2TextModelWithProjection.from_pretrained(address, { engine, signal });
-    this.loaded = { retrieval, words, processor: await Blip2Processor.from_pretrained(address, { engine, signal }) };
+    const processor = await Blip2Processor.from_pretrained(address, { engine, signal });
+    // The same folder, from the cache: the part that reads, without the one that sees. Pictures are looked at meanwhile.
+    const words = Blip2TextModelWithProjection.from_pretrained(address, { engine, signal });
+    words.catch(() => {}); // told to whoever looks for something
+    this.loaded = { retrieval, words, processor };
   }
 
   /**
@@ -92,7 +94,7 @@ export class Seer {
   private async readNow(text: string): Promise<Float32Array> {
     const { words, processor } = this.needed();
     const { input_ids, attention_mask } = await processor.call({ text });
-    const { text_embeds } = await words.forward({ input_ids, attention_mask });
+    const { text_embeds } = await (await words).forward({ input_ids, attention_mask });
     const width = text_embeds.shape.at(-1) ?? 0;
     // Of the first token, which stands for all.
     return Float32Array.from(text_embeds.data.subarray(0, width));
@@ -129,7 +131,8 @@ export class Seer {
     const { loaded } = this;
     this.loaded = null;
     this.images.clear(); // with their model
-    await Promise.all([loaded?.words.dispose(), loaded?.processor.dispose(), loaded?.retrieval.dispose()]);
+    const words = await loaded?.words.catch(() => undefined);
+    await Promise.all([words?.dispose(), loaded?.processor.dispose(), loaded?.retrieval.dispose()]);
   }
 
   private needed(): Loaded {
