@@ -108,7 +108,8 @@ for (const device of ["cpu", "webgpu"] as const) {
       expect(before.pages).toBeGreaterThan(0);
       expect(before.gpu > 0).toBe(device === "webgpu");
       expect(after.pages).toBe(before.pages);
-      expect(after.gpu).toBe(before.gpu);
+      // What is on its way to be read back may be there or not.
+      expect(after.gpu).toBeLessThanOrEqual(before.gpu);
       expect(after.resident).toBeLessThan(before.resident * 1.1);
     } finally {
       await profile.close();
