@@ -1,6 +1,6 @@
 //! The likeliest few, where the logits are: what sampling with `top_k` reads instead of a whole row of the vocabulary.
 
-use burn_tensor::{Int, Tensor, TensorData};
+use burn_tensor::{Int, Tensor};
 
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
@@ -28,8 +28,8 @@ pub fn top_k(logits: &Tensor<2>, k: usize) -> Result<(Tensor<2>, Tensor<2, Int>)
                 }
             }
             let device = burn_tensor::Device::flex();
-            let places = Tensor::from_data(TensorData::new(places, [rows, k]), &device);
-            Ok((Tensor::from_data(TensorData::new(values, [rows, k]), &device), places))
+            let places = Tensor::from_data(burn_tensor::TensorData::new(places, [rows, k]), &device);
+            Ok((Tensor::from_data(burn_tensor::TensorData::new(values, [rows, k]), &device), places))
         }
         #[cfg(feature = "webgpu")]
         DeviceKind::Webgpu => gpu::top_k(logits, k),
