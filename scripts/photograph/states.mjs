@@ -222,7 +222,7 @@ export const STATES = {
       await ready(page);
       const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.click("#batch .empty button:first-child")]);
       const broken = { name: "broken.png", mimeType: "image/png", buffer: Buffer.from("no picture") };
-      const files = [many[0], many[1], null, many[2], many[3], ...many, ...many, ...many];
+      const files = [many[0], many[1], null, many[2], many[3], ...Array(40).fill(many).flat()]; // so many that it is not over too soon
       await chooser.setFiles(
         files.map(path => (path === null ? broken : { name: path.split("/").at(-1), mimeType: "image/png", buffer: readFileSync(path) })),
       );
@@ -263,6 +263,9 @@ export const STATES = {
       await context.setOffline(true);
       await page.reload();
       await ready(page);
+      // A page that was loaded meanwhile is told of changes alone.
+      await context.setOffline(false);
+      await context.setOffline(true);
       await drop(page, many[2]);
       await captioned(page);
     },

@@ -95,5 +95,10 @@ export function sampleThumb(sample: Sample, onclick: () => void, tabindex = "0")
   const image = h("img", { src: address, alt: "", decoding: "async", draggable: "false" });
   const name = sample.alt === "" ? sample.file : sample.alt;
   const button = h("button", { type: "button", class: "thumb", "data-file": sample.file, tabindex, title: name, onclick }, image);
-  return { element: h("li", {}, button), update: () => setAttribute(button, "aria-label", w.trySample(name)) };
+  const element = h("li", {}, button);
+  // Without a network only those are here that were shown before.
+  image.addEventListener("error", () => {
+    element.hidden = true;
+  });
+  return { element, update: () => setAttribute(button, "aria-label", w.trySample(name)) };
 }
