@@ -61,7 +61,7 @@ const PROMPT: usize = 7;
 fn opt(device: &Device, quant: Quant) -> (LanguageModel, usize) {
     let config = json!({
         "model_type": "opt", "hidden_size": WIDTH, "word_embed_proj_dim": WIDTH, "ffn_dim": 4 * WIDTH, "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4, "vocab_size": 307, "max_position_embeddings": 256,
+        "num_attention_heads": 4, "vocab_size": 307, "max_position_embeddings": 1100,
     });
     let config = TextConfig::Opt(serde_json::from_value::<OPTConfig>(config).expect("a config"));
     let load = |weights: &Weights| LanguageModel::load(&config, weights);
@@ -115,6 +115,38 @@ fn a_token_is_one_replay_and_one_readback_of_few_launches() {
         assert!(on_gpu > LAYERS as u64 && on_gpu <= 5 * LAYERS as u64 + 10, "{on_gpu} dispatches");
         assert!(on_software <= 250, "{on_software} dispatches");
     }
+}
+
+/// What a token behind so many positions takes, and the bytes of all keys and values that there is room for.
+fn behind(device: &Device, model: &LanguageModel, positions: usize) -> (Counts, usize) {
+    let mut decoding = model.seeded(device, positions).expect("a context");
+    // Recorded, replayed.
+    for _ in 0..2 {
+        chosen(model, &mut decoding);
+    }
+    let before = counts();
+    chosen(model, &mut decoding);
+    (counts() - before, LAYERS * 2 * decoding.state.capacity * WIDTH * size_of::<f32>())
+}
+
+#[test]
+fn a_long_context_costs_its_bytes_and_a_launch_a_layer_where_workgroups_share_it() {
+    let device = common::gpu();
+    let (model, weight_bytes) = opt(&device, Quant::Q8);
+    for (tuning, more) in [(Tuning::WORKGROUPS, LAYERS as u64), (Tuning::THREADS, 0)] {
+        set_tuning(tuning);
+        let [(short, _), (long, cache)] = [64, 1024].map(|positions| behind(&device, &model, positions));
+        assert_eq!(long.dispatches, short.dispatches + more, "{tuning:?}");
+        assert!(long.dispatches <= 250, "{} dispatches", long.dispatches);
+        for counts in [short, long] {
+            assert_eq!((counts.replays, counts.readbacks, counts.weights as usize), (1, 1, weight_bytes));
+        }
+        // What layers hand to each other is less than a tenth, even at this width.
+        let needed = weight_bytes + cache;
+        println!("{tuning:?}: {} bytes bound, {needed} of weights and cache", long.bytes);
+        assert!(long.bytes as f64 <= 1.1 * needed as f64, "{} bytes bound, {needed} of weights and cache", long.bytes);
+    }
+    set_tuning(Tuning::of(&device.adapter));
 }
 
 #[test]
