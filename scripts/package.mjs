@@ -8,7 +8,8 @@ import { notices, ownLicences } from "./notices.mjs";
 import { mirror } from "./site.mjs";
 import { crate, DEVICES, glueDir } from "./wasm.mjs";
 
-export async function npmPackage(tools, built) {
+/** `built` is what `wasm()` returned; `dir` may be another folder. Returns the files by name. */
+export async function npmPackage(tools, built, { dir = at("package") } = {}) {
   const draft = at("build", "package");
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(draft, { recursive: true });
@@ -30,7 +31,7 @@ export async function npmPackage(tools, built) {
   if (existsSync(at("README.md"))) files.set("README.md", readFileSync(at("README.md")));
   files.set("THIRD_PARTY_NOTICES.txt", await notices(tools, packages));
   for (const { name, content } of ownLicences()) files.set(name, content);
-  mirror(at("package"), files);
+  mirror(dir, files);
   return files;
 }
 
@@ -49,11 +50,16 @@ function manifest() {
     types: "./index.d.ts",
     exports: {
       ".": { types: "./index.d.ts", default: "./index.js" },
+      "./react": { types: "./react.d.ts", default: "./react.js" },
+      // There is nothing to import from it: `new Worker` wants its address.
       "./worker": "./worker.js",
       "./wasm": { types: `./wasm/${crate("cpu")}.d.ts`, default: `./wasm/${crate("cpu")}.js` },
       "./wasm/*": "./wasm/*",
       "./package.json": "./package.json",
     },
+    peerDependencies: { react: ">=18" },
+    // For ./react alone.
+    peerDependenciesMeta: { react: { optional: true } },
     // Importing the worker starts it: a bundler that drops unused imports must keep that one.
     sideEffects: ["./worker.js"],
   };
