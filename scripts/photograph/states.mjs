@@ -310,7 +310,9 @@ export const STATES = {
       for (const worker of page.workers()) await worker.evaluate(() => void Promise.reject(new WebAssembly.RuntimeError("unreachable")));
       await page.fill("#question", "What is this?");
       await page.keyboard.press("Enter");
-      await page.waitForSelector('#turns li[data-status="streaming"]');
+      const state = await page.waitForSelector("#turns .state:not(:empty)");
+      const before = await state.textContent(); // that it thinks; then that it takes its time
+      await page.waitForFunction(before => document.querySelector("#turns .state")?.textContent !== before, before);
     },
   },
   "device-lost": {

@@ -7,6 +7,9 @@ import { Others } from "./others.js";
 import type { Answer, Job } from "./state.js";
 import { explain, languageOf, w, type Where } from "./words.js";
 
+/** Without a word for so long, an answer says that it is still being written. */
+const LONG_MS = 6000;
+
 export interface AnswerParts {
   /** Carries `data-status`, and takes what follows the words. */
   readonly box: HTMLElement;
@@ -30,6 +33,8 @@ export class AnswerView {
   private readonly more: HTMLButtonElement;
   private readonly others: Others;
   private shown: Answer | null = null;
+  private late = false;
+  private clock = 0;
   private said = w;
 
   constructor(parts: AnswerParts) {
@@ -50,7 +55,9 @@ export class AnswerView {
   update(answer: Answer, doing: string): void {
     const { box, words, where, look } = this.parts;
     const { status, text, problem } = answer;
-    setText(this.state, status === "stopped" ? w.stopped : text === "" && status !== "failed" && status !== "done" ? doing : "");
+    if (this.shown !== answer) this.wait(status);
+    const waits = text === "" && status !== "failed" && status !== "done";
+    setText(this.state, status === "stopped" ? w.stopped : this.late ? w.stillAtIt : waits ? doing : "");
     if (this.shown === answer && this.said === w) return;
     this.shown = answer;
     this.said = w;
@@ -70,6 +77,17 @@ export class AnswerView {
     this.problem.hidden = problem === null;
     setAttribute(this.problem, "data-error-code", problem?.code ?? null);
     if (problem !== null) this.problem.replaceChildren(...problemWords(problem, where));
+  }
+
+  /** Where no word comes for long, the engine may be starting anew behind this: it is said that something goes on. */
+  private wait(status: Answer["status"]): void {
+    clearTimeout(this.clock);
+    this.late = false;
+    if (status !== "streaming") return;
+    this.clock = window.setTimeout(() => {
+      this.late = true;
+      setText(this.state, w.stillAtIt);
+    }, LONG_MS);
   }
 
   private toggleOthers(): void {

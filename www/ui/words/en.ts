@@ -122,6 +122,7 @@ export const en = {
   details: "Details",
   looking: "Looking…",
   thinking: "Thinking…",
+  stillAtIt: "Still at it: it goes on by itself.",
   inAMoment: "In a moment…",
   waitsForModel: "Waits for the model",
   captionComes: "The caption comes by itself, as soon as the model is here.",

@@ -119,6 +119,7 @@ export const ko: Words = {
   details: "자세히",
   looking: "보는 중…",
   thinking: "생각하는 중…",
+  stillAtIt: "아직 하는 중입니다. 저절로 이어집니다.",
   inAMoment: "곧 시작합니다…",
   waitsForModel: "모델을 기다립니다",
   captionComes: "모델이 오면 설명이 저절로 나옵니다.",
