@@ -1,0 +1,113 @@
+/** The npm package from its tarball alone: what linters of packages say, in a plain module script, and in React. */
+
+import { execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+import { at } from "../../scripts/common.mjs";
+import { serve } from "../../scripts/serve.mjs";
+import { expect, SHARD, test as base } from "./house.js";
+import { type Project, project, putBeside } from "./package.js";
+
+const MODELS = { "/models/demo/": "demo/model", "/samples/": "demo/samples" };
+const PICTURES = readdirSync(at("demo", "samples")).filter(name => name.endsWith(".png"));
+
+const test = base.extend<object, { installed: Project }>({
+  installed: [
+    // biome-ignore lint/correctness/noEmptyPattern: the runner reads the names of what a fixture needs from this pattern
+    async ({}, use) => {
+      const made = await project();
+      await use(made);
+      made.remove();
+    },
+    { scope: "worker" },
+  ],
+});
+
+test("publint and attw have nothing to say", ({ installed }) => {
+  const said = execFileSync(process.execPath, [at("node_modules", "publint", "src", "cli.js"), "run", installed.installed, "--strict"], {
+    encoding: "utf8",
+  });
+  expect(said).toContain("All good!");
+  // The worker is started by its address and has no types; Node's older resolution and require() are not for modules alone.
+  const attw = [
+    at("node_modules", "@arethetypeswrong", "cli", "dist", "index.js"),
+    installed.tarball,
+    "--profile",
+    "esm-only",
+    "--exclude-entrypoints",
+    "./worker",
+    "--no-color",
+  ];
+  // It fails where it has found a problem.
+  expect(execFileSync(process.execPath, attw, { encoding: "utf8" })).toContain('"blip2-web/react"');
+});
+
+test("an app in strict TypeScript compiles against its types, which are checked too", ({ installed }) => {
+  copyFileSync(at("tests", "browser", "package", "app.tsx"), join(installed.folder, "app.tsx"));
+  const options = ["--noEmit", "--strict", "--jsx", "react-jsx", "--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022"];
+  const libraries = ["--lib", "es2023,dom,dom.iterable,dom.asynciterable", "--types", "react", "--skipLibCheck", "false"];
+  const tsc = [at("node_modules", "typescript", "bin", "tsc"), ...options, ...libraries, "app.tsx"];
+  const { status, stdout } = spawnSync(process.execPath, tsc, { cwd: installed.folder, encoding: "utf8" });
+  expect(stdout).toBe("");
+  expect(status).toBe(0);
+});
+
+test("it can be imported where there is no browser", ({ installed }) => {
+  const script =
+    'const { createEngine, Blip2Error } = await import("blip2-web"); createEngine(); console.log(typeof Blip2Error, typeof (await import("blip2-web/react")).useBlip2);';
+  const said = execFileSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: installed.folder, encoding: "utf8" });
+  expect(said.trim()).toBe("function function");
+});
+
+test("a plain module script captions a picture", async ({ visitor, installed }) => {
+  const page = `<!doctype html><title>plain</title><p></p><script type="module">
+    import { load } from "./blip2-web/index.js";
+    const blip2 = await load("models/demo");
+    const image = await blip2.encode("samples/${PICTURES[0]}");
+    for await (const piece of image.caption()) document.querySelector("p").append(piece);
+    document.title = "done";
+  </script>`;
+  const site = await serve({ mounts: { "/blip2-web/": installed.installed, ...MODELS }, made: { "/index.html": () => page } });
+  try {
+    await visitor.goto(`${site.origin}/index.html`);
+    await expect(visitor).toHaveTitle("done");
+    expect(((await visitor.locator("p").textContent()) ?? "").length).toBeGreaterThan(5);
+  } finally {
+    await site.close();
+  }
+});
+
+test("React: one worker and one request a shard under StrictMode, and nothing is left behind the last component", async ({ visitor, installed }) => {
+  copyFileSync(at("tests", "browser", "package", "app.tsx"), join(installed.folder, "app.tsx"));
+  await build({
+    entryPoints: [join(installed.folder, "app.tsx")],
+    outfile: join(installed.folder, "app.js"),
+    ...{ bundle: true, format: "esm", jsx: "automatic", define: { "process.env.NODE_ENV": '"development"' }, logLevel: "warning" },
+  });
+  putBeside(installed.installed, installed.folder);
+  writeFileSync(
+    join(installed.folder, "index.html"),
+    '<!doctype html><title>React</title><div id="root"></div><script type="module" src="app.js"></script>',
+  );
+  const site = await serve({ mounts: { "/": installed.folder, ...MODELS } });
+  try {
+    await visitor.goto(`${site.origin}/`);
+    const captions = visitor.locator("p.ready");
+    await expect(captions).toHaveCount(2);
+    for (const place of [0, 1]) await expect(captions.nth(place)).toHaveText(/\w+ \w+/);
+    expect(visitor.workers().length).toBe(1);
+    expect(site.count(/^\/worker\.js$/)).toBe(1);
+    const shards = site.requests.filter(path => SHARD.test(path));
+    expect(shards.length).toBeGreaterThan(0);
+    expect(new Set(shards).size).toBe(shards.length);
+
+    await visitor.getByRole("button", { name: "hide" }).click();
+    await expect.poll(() => visitor.workers().length).toBe(0);
+    await visitor.getByRole("button", { name: "show" }).click();
+    for (const place of [0, 1]) await expect(captions.nth(place)).toHaveText(/\w+ \w+/);
+    expect(site.requests.filter(path => SHARD.test(path)).length).toBe(shards.length);
+  } finally {
+    await site.close();
+  }
+});
