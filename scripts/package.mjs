@@ -49,7 +49,7 @@ function manifest() {
     engines: own.engines,
     types: "./index.d.ts",
     exports: {
-      ".": { types: "./index.d.ts", default: "./index.js" },
+      ".": { types: "./index.d.ts", node: "./node.js", default: "./index.js" },
       "./react": { types: "./react.d.ts", default: "./react.js" },
       // There is nothing to import from it: `new Worker` wants its address.
       "./worker": "./worker.js",
@@ -60,7 +60,7 @@ function manifest() {
     peerDependencies: { react: ">=18" },
     // For ./react alone.
     peerDependenciesMeta: { react: { optional: true } },
-    // Importing the worker starts it: a bundler that drops unused imports must keep that one.
-    sideEffects: ["./worker.js"],
+    // Importing a worker starts it, and node.js says where engines run: bundlers that drop unused imports must keep those.
+    sideEffects: ["./worker.js", "./node_worker.js", "./node.js"],
   };
 }

@@ -4,6 +4,7 @@ import { Chat, inWords, type Turn } from "./chat.js";
 import { Connection, scriptMissing, type WorkerLike } from "./client.js";
 import { Blip2Error, broken, fromFacts, inputInvalid } from "./error.js";
 import { type AskOptions, type CallOptions, Generation, STOPPED_AT_ONCE } from "./generation.js";
+import { host } from "./host.js";
 import { imageBytes, type ImageInput } from "./image.js";
 import { cutShort, Replay, repeatable, wentOtherwise } from "./replay.js";
 import type {
@@ -35,7 +36,7 @@ export interface EngineOptions {
   readonly worker?: () => WorkerLike;
   /** Where the two .wasm files are: their folder, or each on its own. Beside the worker, if absent. */
   readonly wasm?: string | URL | { readonly cpu?: string | URL; readonly webgpu?: string | URL };
-  /** Where models are kept. `memory` forgets them with the worker. */
+  /** Where models are kept. `memory`, which Node has by itself, forgets them with the worker. */
   readonly storage?: StorageKind;
 }
 
@@ -95,7 +96,7 @@ export class Engine {
   private disposed = false;
 
   constructor(options: EngineOptions = {}) {
-    const { device = "auto", worker = startOwnWorker, wasm, storage = "indexeddb" } = options;
+    const { device = "auto", worker = () => host().startWorker(), wasm, storage = host().storage } = options;
     this.startWorker = worker;
     this.start = { device, wasm: wasmAddresses(wasm), storage };
     this.cache = {
@@ -432,19 +433,18 @@ let shared: Engine | undefined;
 
 /** @internal Errors: input-invalid. */
 export function loadParams(source: Source, { integrity, request, as, arithmetic }: LoadOptions): LoadParams {
-  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
   let url: URL;
   try {
-    url = new URL(source, base);
+    url = new URL(source, host().base());
   } catch {
     throw inputInvalid("source", `${String(source)} is not an address`);
   }
-  if (url.protocol !== "https:" && url.protocol !== "http:") throw inputInvalid("source", `${url.protocol} addresses cannot be loaded`);
+  if (!host().schemes.includes(url.protocol)) throw inputInvalid("source", `${url.protocol} addresses cannot be loaded`);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const signed = url.search === "" ? request : { query: url.search, ...request };
   url.search = "";
   return {
-    url: url.href,
+    url: host().asked(url).href,
     ...(integrity !== undefined && { integrity }),
     ...(signed !== undefined && { request: signed }),
     ...(as !== undefined && { as }),
@@ -453,7 +453,7 @@ export function loadParams(source: Source, { integrity, request, as, arithmetic 
 }
 
 function wasmAddresses(wasm: EngineOptions["wasm"]): WasmAddresses {
-  const base = globalThis.document?.baseURI ?? globalThis.location?.href;
+  const base = host().base();
   if (wasm === undefined) return {};
   if (typeof wasm === "string" || wasm instanceof URL) {
     const folder = new URL(wasm, base);
@@ -462,11 +462,6 @@ function wasmAddresses(wasm: EngineOptions["wasm"]): WasmAddresses {
   }
   const { cpu, webgpu } = wasm;
   return { ...(cpu !== undefined && { cpu: new URL(cpu, base).href }), ...(webgpu !== undefined && { webgpu: new URL(webgpu, base).href }) };
-}
-
-function startOwnWorker(): WorkerLike {
-  if (typeof Worker === "undefined") throw inputInvalid("worker", "there are no workers here: call this in a browser");
-  return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
 }
 
 function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

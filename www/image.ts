@@ -1,6 +1,7 @@
 /** Whatever a page has of a picture → the bytes of an image file that the engine decodes. Nothing here touches the DOM at import. */
 
 import { fileUnreadable, imageUndecodable, inputInvalid, networkFailed } from "./error.js";
+import { host } from "./host.js";
 
 /** An address (fetched), a file, or pixels. */
 export type ImageInput = Blob | string | URL | ImageBitmap | ImageData | HTMLCanvasElement | OffscreenCanvas;
@@ -38,7 +39,7 @@ async function download(address: string | URL, signal: AbortSignal | undefined):
   const url = String(address);
   let response: Response;
   try {
-    response = await fetch(url, signal === undefined ? {} : { signal });
+    response = await host().fetch(url, signal === undefined ? {} : { signal });
   } catch (error) {
     signal?.throwIfAborted();
     throw networkFailed(url, null, String(error));

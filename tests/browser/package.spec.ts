@@ -1,8 +1,9 @@
 /** The npm package from its tarball alone: what linters of packages say, in a plain module script, and in React. */
 
-import { execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, readdirSync, writeFileSync } from "node:fs";
+import { execFile, execFileSync, spawnSync } from "node:child_process";
+import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { build } from "esbuild";
 import { at } from "../../scripts/common.mjs";
 import { serve } from "../../scripts/serve.mjs";
@@ -10,7 +11,9 @@ import { expect, SHARD, test as base } from "./house.js";
 import { type Project, project, putBeside } from "./package.js";
 
 const MODELS = { "/models/demo/": "demo/model", "/samples/": "demo/samples" };
-const PICTURES = readdirSync(at("demo", "samples")).filter(name => name.endsWith(".png"));
+const PICTURES = readdirSync(at("demo", "samples"))
+  .filter(name => name.endsWith(".png"))
+  .sort();
 
 const test = base.extend<object, { installed: Project }>({
   installed: [
@@ -53,11 +56,54 @@ test("an app in strict TypeScript compiles against its types, which are checked 
   expect(status).toBe(0);
 });
 
-test("it can be imported where there is no browser", ({ installed }) => {
-  const script =
-    'const { createEngine, Blip2Error } = await import("blip2-web"); createEngine(); console.log(typeof Blip2Error, typeof (await import("blip2-web/react")).useBlip2);';
-  const said = execFileSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: installed.folder, encoding: "utf8" });
-  expect(said.trim()).toBe("function function");
+/** What transformers says of the sample pictures with the same weights. */
+interface Expected {
+  readonly samples: readonly { readonly file: string; readonly caption: { readonly text: string } }[];
+}
+
+/** What a module says in Node, in the project's folder. */
+const inNode = (installed: Project, script: string): string =>
+  execFileSync(process.execPath, ["--input-type=module", "--eval", script], { cwd: installed.folder, encoding: "utf8" }).trim();
+
+test("Node imports it, and what renders on a server with it", ({ installed }) => {
+  const script = `
+    import { createEngine, Blip2Error } from "blip2-web";
+    import { useBlip2 } from "blip2-web/react";
+    import { createElement } from "react";
+    import { renderToString } from "react-dom/server";
+    createEngine();
+    console.log(typeof Blip2Error, renderToString(createElement(() => useBlip2("/models/demo").status)));`;
+  expect(inNode(installed, script)).toBe("function idle");
+});
+
+test("Node captions a picture and answers, from folders on disk and from a server", async ({ installed }) => {
+  const [model, picture] = [at("demo", "model"), at("demo", "samples", PICTURES[0] ?? "")];
+  const script = (source: string) => `
+    import { load, Blip2Error } from "blip2-web";
+    const blip2 = await load(${JSON.stringify(source)}, { arithmetic: "exact" });
+    const image = await blip2.encode(${JSON.stringify(picture)});
+    const pieces = [];
+    for await (const piece of image.caption()) pieces.push(piece);
+    const { text } = await image.ask("what is this?");
+    const missing = await load(${JSON.stringify(`${source}/missing`)}).catch(error => error instanceof Blip2Error && error.code);
+    console.log(JSON.stringify({ caption: pieces.join("").trim(), pieces: pieces.length, text, missing }));`;
+  const expected: Expected = JSON.parse(readFileSync(at("demo", "samples", "expected.q8.json"), "utf8"));
+  const site = await serve({ mounts: { "/models/demo/": model } });
+  try {
+    // The same process cannot serve while it waits for another.
+    const fromServer = promisify(execFile)(process.execPath, ["--input-type=module", "--eval", script(`${site.origin}/models/demo`)], {
+      cwd: installed.folder,
+    });
+    for (const said of [inNode(installed, script(model)), (await fromServer).stdout]) {
+      const found = JSON.parse(said);
+      expect(found.pieces).toBeGreaterThan(2);
+      expect(found.caption).toBe(expected.samples.find(({ file }) => file === PICTURES[0])?.caption.text);
+      expect(found.text.length).toBeGreaterThan(0);
+      expect(found.missing).toBe("network");
+    }
+  } finally {
+    await site.close();
+  }
 });
 
 test("a plain module script captions a picture", async ({ visitor, installed }) => {
