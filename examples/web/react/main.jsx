@@ -1,0 +1,9 @@
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { Caption } from "./Caption.jsx";
+
+createRoot(document.getElementById("root")).render(
+  <StrictMode>
+    <Caption />
+  </StrictMode>,
+);

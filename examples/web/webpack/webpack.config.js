@@ -1,0 +1,7 @@
+import { join } from "node:path";
+
+export default {
+  mode: "production",
+  entry: "./main.js",
+  output: { path: join(import.meta.dirname, "dist"), filename: "main.js" },
+};
