@@ -16,6 +16,7 @@ test("every error code has its place in docs/errors.md, in the order of src/erro
 test("guides lead to files that are there", () => {
   for (const guide of [
     "README.md",
+    "README.ko.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "docs/errors.md",
