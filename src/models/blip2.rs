@@ -7,12 +7,13 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::layers::Linear;
 use crate::models::config::Blip2Config;
-use crate::models::qformer::{Blip2QFormerModel, QFormerInputs, QFormerOutput};
+use crate::models::image_encoder::{ImageEncoder, ImageOptions, ImageOutput};
+use crate::models::qformer::QFormerOutput;
 use crate::models::text::{LanguageModel, LanguageOptions, LanguageOutput};
-use crate::models::vision::{Blip2VisionModel, VisionOptions, VisionOutput};
+use crate::models::vision::{VisionOptions, VisionOutput};
 use crate::weights::Weights;
+
 /// HF `Blip2Model`.
 ///
 /// ```
@@ -39,32 +40,8 @@ use crate::weights::Weights;
 /// ```
 pub struct Blip2Model {
     pub config: Blip2Config,
-    vision_model: Rc<Blip2VisionModel>,
-    query_tokens: Tensor<3>,
-    qformer: Blip2QFormerModel,
-    language_projection: Linear,
+    pub image_encoder: Rc<ImageEncoder>,
     pub language_model: LanguageModel,
-}
-
-/// How pictures are seen, and what is kept on the way to the language model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ImageOptions {
-    /// As in `VisionOptions`.
-    pub interpolate_pos_encoding: bool,
-    /// Of the vision tower and of the Q-Former.
-    pub output_hidden_states: bool,
-    /// The vision tower's, by far the larger part of what HF's `output_attentions` gives.
-    pub output_vision_attentions: bool,
-    /// The Q-Former's `attentions` and `cross_attentions`.
-    pub output_qformer_attentions: bool,
-}
-
-/// What becomes of pixel values on their way to the language model.
-pub struct ImageOutput {
-    pub vision: VisionOutput,
-    pub qformer: QFormerOutput,
-    /// [B, Q, width of the language model]
-    pub language_projection: Tensor<3>,
 }
 
 /// The text of a forward pass, all of it rectangular.
@@ -89,55 +66,23 @@ pub struct ForwardOutput {
 impl Blip2Model {
     /// Errors: model-unsupported, weight-missing, weight-shape.
     pub fn load(config: &Blip2Config, weights: &Weights) -> Result<Self> {
-        Self::load_with(None, config, weights)
+        Self::behind(Rc::new(ImageEncoder::load(None, config, weights)?), config, weights)
     }
 
-    /// The same with a vision tower that is loaded already, if there is one: models of one tower share it. Errors: as `load`.
-    pub fn load_with(tower: Option<Rc<Blip2VisionModel>>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
-        let vision_model = match tower {
-            Some(tower) => tower,
-            None => Rc::new(Blip2VisionModel::load(&config.vision_config, &weights.at("vision_model"))?),
-        };
-        let queries = [1, config.num_query_tokens, config.qformer_config.hidden_size];
+    /// The rest of it behind an image encoder that is loaded already. Errors: model-unsupported, weight-missing, weight-shape.
+    pub fn behind(image_encoder: Rc<ImageEncoder>, config: &Blip2Config, weights: &Weights) -> Result<Self> {
         let language_model = LanguageModel::load(&config.text_config, &weights.at("language_model"))?;
-        let projection = [config.qformer_config.hidden_size, language_model.hidden_size()];
-        Ok(Self {
-            config: config.clone(),
-            vision_model,
-            query_tokens: weights.tensor("query_tokens", queries)?,
-            qformer: Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?,
-            language_projection: Linear::load(&weights.at("language_projection"), projection, true)?,
-            language_model,
-        })
-    }
-
-    /// For another model of the same tower.
-    pub fn vision_model(&self) -> Rc<Blip2VisionModel> {
-        self.vision_model.clone()
+        Ok(Self { config: config.clone(), image_encoder, language_model })
     }
 
     /// pixel_values [B, 3, H, W] → image features and, on request, every hidden state and attention on the way.
     pub async fn image(&self, pixel_values: &Tensor<4>, options: ImageOptions) -> Result<ImageOutput> {
-        let ImageOptions { interpolate_pos_encoding, output_hidden_states, .. } = options;
-        let batch = pixel_values.dims()[0];
-        let output_attentions = options.output_vision_attentions;
-        let seen = VisionOptions { interpolate_pos_encoding, output_hidden_states, output_attentions };
-        let vision = self.vision_model.forward(pixel_values, seen).await?;
-        let [_, queries, width] = self.query_tokens.dims();
-        let query_embeds = self.query_tokens.clone().expand([batch, queries, width]);
-        let encoder_hidden_states = Some(&vision.last_hidden_state);
-        let output_attentions = options.output_qformer_attentions;
-        let inputs = QFormerInputs { encoder_hidden_states, output_hidden_states, output_attentions, ..QFormerInputs::new(&query_embeds) };
-        let qformer = self.qformer.forward(&inputs).await?;
-        let rows = qformer.last_hidden_state.clone().reshape([batch * queries, width]);
-        let projected = self.language_projection.forward(&rows)?;
-        let language_projection = projected.reshape([batch, queries, self.language_model.hidden_size()]);
-        Ok(ImageOutput { vision, qformer, language_projection })
+        self.image_encoder.forward(pixel_values, options).await
     }
 
     /// HF `Blip2Model.get_image_features`: what the vision tower makes of pixel_values [B, 3, H, W]. Errors: input-invalid, kernel.
     pub async fn get_image_features(&self, pixel_values: &Tensor<4>, options: VisionOptions) -> Result<VisionOutput> {
-        self.vision_model.forward(pixel_values, options).await
+        self.image_encoder.vision_model.forward(pixel_values, options).await
     }
 
     /// HF `Blip2Model.get_qformer_features`: what the queries make of pixel_values [B, 3, H, W]. Errors: input-invalid, kernel.

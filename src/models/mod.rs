@@ -2,6 +2,7 @@
 
 mod blip2;
 pub mod config;
+mod image_encoder;
 pub mod qformer;
 pub mod retrieval;
 pub mod text;
@@ -9,8 +10,9 @@ pub mod text_embeddings;
 pub mod vision;
 
 pub(crate) use blip2::ids_tensor;
-pub use blip2::{Blip2Model, ForwardOutput, ImageOptions, ImageOutput, TextInputs};
+pub use blip2::{Blip2Model, ForwardOutput, TextInputs};
 pub use config::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, FeedForwardProj, OPTConfig, T5Config, TextConfig, TokenIds};
+pub use image_encoder::{ImageEncoder, ImageOptions, ImageOutput};
 pub use qformer::{AttentionMask, Blip2QFormerModel, QFormerInputs, QFormerOutput};
 pub use retrieval::{
     Blip2ForImageTextRetrieval, Blip2TextModelWithProjection, Blip2VisionModelWithProjection, ImageTextMatchingOutput, Images,

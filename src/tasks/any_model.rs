@@ -14,7 +14,7 @@ use crate::models::{
 };
 use crate::ops::read_floats;
 use crate::processor::Blip2Processor;
-use crate::tasks::{Blip2, ForwardInputs, ImageTextRetrieval, ones};
+use crate::tasks::{Blip2, ForwardInputs, ImageTextRetrieval, PictureEncoder, ones};
 use crate::weights::Weights;
 
 /// What can be asked of a model.
@@ -31,6 +31,27 @@ pub enum Task {
     Match,
     /// Vectors of images or texts.
     Embed,
+}
+
+impl Task {
+    /// What a model of this class can be asked for.
+    pub fn of(class: Class) -> &'static [Self] {
+        match class {
+            Class::Blip2ForConditionalGeneration | Class::Blip2Model => &[Self::Caption, Self::Ask, Self::Chat, Self::Attention],
+            Class::Blip2ForImageTextRetrieval => &[Self::Rank, Self::Match, Self::Embed, Self::Attention],
+            Class::Blip2TextModelWithProjection | Class::Blip2VisionModelWithProjection => &[Self::Embed],
+            Class::Blip2VisionModel | Class::Blip2QFormerModel => &[],
+        }
+    }
+}
+
+/// Parts of a model that stand already when the rest is loaded.
+#[derive(Default)]
+pub struct There {
+    /// Another model's vision tower, of the same weights.
+    pub tower: Option<Rc<Blip2VisionModel>>,
+    /// Of a generation class: all but its language model.
+    pub encoder: Option<PictureEncoder>,
 }
 
 /// One of HF's classes with its weights; a processor where the folder has a tokenizer.
@@ -94,20 +115,22 @@ pub struct Arguments {
 type Outputs = BTreeMap<&'static str, Output>;
 
 impl AnyModel {
-    /// `files` are those of a model folder, by name. A tower that is loaded already takes the place of the weights' own.
+    /// `files` are those of a model folder, by name. What is loaded already takes the place of the weights' own.
     /// Errors: config-invalid, tokenizer-invalid, model-unsupported, weight-missing, weight-shape.
     pub fn load(
         device: &Device,
         class: Class,
         files: &BTreeMap<String, Vec<u8>>,
         weights: &Weights,
-        tower: Option<Rc<Blip2VisionModel>>,
+        there: There,
     ) -> Result<Self> {
+        let There { tower, encoder } = there;
         let json = config_json(files)?;
         let part = || Ok(weights.at(class.prefix(json)?));
         Ok(match class {
             Class::Blip2ForConditionalGeneration | Class::Blip2Model => {
-                Self::Generation(Box::new(Blip2::load_with(tower, device, files, weights)?))
+                let encoder = encoder.map_or_else(|| PictureEncoder::load(tower, device, files, weights), Ok)?;
+                Self::Generation(Box::new(Blip2::behind(&encoder, files, weights)?))
             }
             Class::Blip2ForImageTextRetrieval => Self::Retrieval(Box::new(ImageTextRetrieval::load_with(tower, device, files, weights)?)),
             Class::Blip2TextModelWithProjection => {
@@ -121,15 +144,6 @@ impl AnyModel {
                 Self::QFormerModel(Box::new(Blip2QFormerModel::load(&Blip2QFormerConfig::from_json(json)?, &part()?)?))
             }
         })
-    }
-
-    pub fn tasks(&self) -> &'static [Task] {
-        match self {
-            Self::Generation(_) => &[Task::Caption, Task::Ask, Task::Chat, Task::Attention],
-            Self::Retrieval(_) => &[Task::Rank, Task::Match, Task::Embed, Task::Attention],
-            Self::Text(_) | Self::Vision(_) => &[Task::Embed],
-            Self::VisionModel(_) | Self::QFormerModel(_) | Self::Processor(_) => &[],
-        }
     }
 
     /// Errors: option-unsupported where this is another class's work.
@@ -161,7 +175,7 @@ impl AnyModel {
     /// The vision tower, for another model that has the same.
     pub fn vision_model(&self) -> Option<Rc<Blip2VisionModel>> {
         match self {
-            Self::Generation(model) => Some(model.captioner.model.vision_model()),
+            Self::Generation(model) => Some(model.captioner.model.image_encoder.vision_model.clone()),
             Self::Retrieval(model) => Some(model.model.vision.vision_model.clone()),
             Self::Vision(model) => Some(model.vision_model.clone()),
             Self::VisionModel(model) => Some(model.clone()),

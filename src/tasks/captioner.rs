@@ -1,23 +1,21 @@
 //! A whole captioning model: picture in, words out as they come.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use burn_tensor::{Tensor, TensorData};
+use burn_tensor::Tensor;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::generation::{Finish, Generated, GenerationConfig, Inputs, StopRule, StopStrings, ends_in_stop_string};
 #[cfg(not(target_family = "wasm"))]
 use crate::models::Class;
-use crate::models::{Blip2Config, Blip2Model, Blip2VisionModel, PositionKey, Prompt, config_json};
+use crate::models::{Blip2Config, Blip2Model, Prompt, config_json};
 use crate::pace;
 use crate::processor::{Blip2Processor, RgbImage, TextOptions, TextStreamer, Tokenizer};
 use crate::tasks::any_model::on_device;
-use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs, Plain};
+use crate::tasks::{Arguments, Blip2ForConditionalGeneration, GenerateInputs, ImageFeatures, PictureEncoder, Plain};
 use crate::weights::Weights;
 
 /// A captioning model with its processor: what a program usually wants.
@@ -49,49 +47,8 @@ use crate::weights::Weights;
 /// # Ok::<(), blip2_web::Error>(())
 /// ```
 pub struct Blip2 {
-    pub processor: Blip2Processor,
+    pub processor: Rc<Blip2Processor>,
     pub captioner: Blip2ForConditionalGeneration,
-}
-
-/// What a picture is to the language model, kept on the device: every question about it starts from here.
-#[derive(Clone)]
-pub struct ImageFeatures {
-    /// [1, Q, width of the language model]
-    features: Tensor<3>,
-    pub encode_ms: f64,
-    /// The picture at the model's size, for `attention`.
-    picture: Rc<RgbImage>,
-    /// What T5's encoder made of the picture and a question, newest last.
-    encoded: Rc<RefCell<Vec<Encoding>>>,
-    /// Of this encoding and no other.
-    id: u64,
-}
-
-/// A question, and what the language model starts from.
-type Encoding = (Option<String>, Inputs);
-
-/// Encodings that have been made.
-static ENCODINGS: AtomicU64 = AtomicU64::new(0);
-
-impl ImageFeatures {
-    /// What stands at each position of a prompt of these ids: a token, or a row of this picture's features.
-    fn keys(&self, ids: &[u32], image_token: u32) -> Vec<PositionKey> {
-        let mut features = 0;
-        let mut key = |id: &u32| {
-            if *id != image_token {
-                return PositionKey::from(*id);
-            }
-            features += 1;
-            // Above every id of a token.
-            (self.id + 1) << 32 | features
-        };
-        ids.iter().map(&mut key).collect()
-    }
-
-    /// The picture at the model's size.
-    pub fn picture(&self) -> &RgbImage {
-        &self.picture
-    }
 }
 
 /// Questions about one picture whose encoding is kept.
@@ -142,31 +99,20 @@ impl Blip2 {
     /// `files` are config.json, tokenizer.json and the others of a model folder, by name.
     /// Errors: config-invalid, tokenizer-invalid, model-unsupported, weight-missing, weight-shape.
     pub fn load(device: &Device, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {
-        Self::load_with(None, device, files, weights)
+        Self::behind(&PictureEncoder::load(None, device, files, weights)?, files, weights)
     }
 
-    /// The same with a vision tower that is loaded already, if there is one. Errors: as `load`.
-    pub fn load_with(
-        tower: Option<Rc<Blip2VisionModel>>,
-        device: &Device,
-        files: &BTreeMap<String, Vec<u8>>,
-        weights: &Weights,
-    ) -> Result<Self> {
-        let model = Blip2Model::load_with(tower, &Blip2Config::from_json(config_json(files)?)?, weights)?;
-        let captioner = Blip2ForConditionalGeneration { device: device.clone(), model };
-        Ok(Self { processor: Blip2Processor::from_files(files)?, captioner })
+    /// The rest of it behind a picture encoder of the same model that is loaded already. Errors: as `load`.
+    pub fn behind(encoder: &PictureEncoder, files: &BTreeMap<String, Vec<u8>>, weights: &Weights) -> Result<Self> {
+        let model = Blip2Model::behind(encoder.model.clone(), &Blip2Config::from_json(config_json(files)?)?, weights)?;
+        let captioner = Blip2ForConditionalGeneration { device: encoder.device.clone(), model };
+        Ok(Self { processor: encoder.processor.clone(), captioner })
     }
 
     /// Vision tower, Q-Former and projection. Errors: kernel, device-lost.
     pub async fn encode(&self, image: &RgbImage) -> Result<ImageFeatures> {
-        let started = pace::now();
-        let picture = self.processor.image_processor.at_its_size(image);
-        let pixels = self.processor.image_processor.preprocess(&[&picture])?;
-        let pixels = Tensor::from_data(TensorData::new(pixels.values, pixels.shape), &self.captioner.device.burn);
-        let features = self.captioner.get_image_features(&pixels, false).await?;
-        pace::macrotask().await;
-        let (encode_ms, id) = (pace::now() - started, ENCODINGS.fetch_add(1, Ordering::Relaxed));
-        Ok(ImageFeatures { features, encode_ms, picture: Rc::new(picture), encoded: Rc::default(), id })
+        let Self { processor, captioner: Blip2ForConditionalGeneration { device, model } } = self;
+        PictureEncoder { device: device.clone(), processor: processor.clone(), model: model.image_encoder.clone() }.encode(image).await
     }
 
     /// The text that continues `prompt` (a caption where it is `None`). `on_piece` gets the new text as it becomes certain;

@@ -5,6 +5,7 @@ mod attention;
 mod captioner;
 mod conditional_generation;
 mod hidden_states;
+mod image_features;
 mod image_text_retrieval;
 
 #[cfg(not(target_family = "wasm"))]
@@ -15,11 +16,12 @@ use crate::{
     weights::{ModelFolder, Weights},
 };
 
-pub use any_model::{AnyModel, Arguments, Output, Plain, Task};
+pub use any_model::{AnyModel, Arguments, Output, Plain, Task, There};
 pub use attention::AttentionMap;
-pub use captioner::{Answer, Blip2, Candidate, ImageFeatures, Timings};
+pub use captioner::{Answer, Blip2, Candidate, Timings};
 pub(crate) use conditional_generation::ones;
 pub use conditional_generation::{Blip2ForConditionalGeneration, ConditionalOutput, ForwardInputs, GenerateInputs, cross_entropy};
+pub use image_features::{ImageFeatures, PictureEncoder};
 pub use image_text_retrieval::{ImageTextRetrieval, Ranked, RetrievalImage, match_probability};
 
 /// A model folder on disk: its small files by name, and the weights that this class needs of it.

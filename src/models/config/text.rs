@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::models::config::{OPTConfig, T5Config, nested, parse, parse_object};
 
 /// The language model, by its `model_type`.
@@ -28,6 +28,19 @@ impl TextConfig {
             Self::T5(_) => T5Config::MODEL_TYPE,
             Self::Other(name) => name,
         }
+    }
+
+    /// The width that image features are projected to. Errors: model-unsupported.
+    pub fn hidden_size(&self) -> Result<usize> {
+        match self {
+            Self::Opt(config) => Ok(config.hidden_size),
+            Self::T5(config) => Ok(config.d_model),
+            Self::Other(name) => Err(Self::unsupported(name)),
+        }
+    }
+
+    pub(crate) fn unsupported(name: &str) -> Error {
+        Error::ModelUnsupported { what: format!("language model {name:?}"), reason: "there are OPT and T5".into() }
     }
 
     /// Whether an encoder reads the image and the prompt, and a decoder answers.

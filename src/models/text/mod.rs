@@ -104,9 +104,7 @@ impl LanguageModel {
         match config {
             TextConfig::Opt(config) => Ok(Self::Opt(Box::new(OPTForCausalLM::load(config, weights)?))),
             TextConfig::T5(config) => Ok(Self::T5(Box::new(T5ForConditionalGeneration::load(config, weights)?))),
-            TextConfig::Other(name) => {
-                Err(Error::ModelUnsupported { what: format!("language model {name:?}"), reason: "there are OPT and T5".into() })
-            }
+            TextConfig::Other(name) => Err(TextConfig::unsupported(name)),
         }
     }
 
@@ -127,14 +125,6 @@ impl LanguageModel {
     pub fn embed_dim(&self) -> usize {
         match self {
             Self::Opt(model) => model.config.embed_dim(),
-            Self::T5(model) => model.config.d_model,
-        }
-    }
-
-    /// Width that `language_projection` projects to.
-    pub fn hidden_size(&self) -> usize {
-        match self {
-            Self::Opt(model) => model.config.hidden_size,
             Self::T5(model) => model.config.d_model,
         }
     }
