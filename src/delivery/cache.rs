@@ -4,12 +4,14 @@
 //! came is found again whatever became of the load that fetched it. `model/URL` is written last and names the files of a
 //! whole model; content that no record names is loose: the beginning of a load that was cut short.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::{Rc, Weak};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::storage::{Estimate, Storage};
+use super::storage::{Estimate, Storage, Turn};
 use crate::error::{Error, Result};
 use crate::pace::Pace;
 use crate::weights::index::{hex, sha256};
@@ -80,11 +82,33 @@ pub struct Report {
 
 pub struct Cache<S> {
     storage: S,
+    /// What is loaded, or being loaded, from here.
+    used: RefCell<Vec<Weak<Used>>>,
 }
 
 impl<S: Storage> Cache<S> {
     pub fn new(storage: S) -> Self {
-        Self { storage }
+        Self { storage, used: RefCell::default() }
+    }
+
+    /// From now on nothing of this model makes room for anything, until what this gives is dropped. Other tabs know it by its address.
+    pub async fn hold(&self, url: &str, contents: BTreeSet<Content>) -> Hold {
+        let turn = self.storage.share(&model_key(url)).await;
+        let used = Rc::new(Used { url: url.into(), contents });
+        let mut all = self.used.borrow_mut();
+        all.retain(|used| used.strong_count() > 0);
+        all.push(Rc::downgrade(&used));
+        Hold { used, _turn: turn }
+    }
+
+    /// What is held, here and in other tabs.
+    async fn held(&self) -> Held {
+        let mut held = Held { keys: self.storage.shared().await, contents: BTreeSet::new() };
+        for used in self.used.borrow().iter().filter_map(Weak::upgrade) {
+            held.keys.insert(model_key(&used.url));
+            held.contents.extend(used.contents.iter().cloned());
+        }
+        held
     }
 
     pub fn storage(&self) -> &S {
@@ -107,15 +131,15 @@ impl<S: Storage> Cache<S> {
     }
 
     /// Keeps bytes that were verified. Where room is short, content that is loose goes, then models from the one used longest
-    /// ago on; never what `load` holds. Errors: storage-quota, storage-unavailable.
-    pub async fn put(&self, content: &Content, bytes: &[u8], load: &Load<'_>) -> Result<()> {
-        self.make_room_and_put(&content.key(), bytes, load).await
+    /// ago on; never what is held. Errors: storage-quota, storage-unavailable.
+    pub async fn put(&self, content: &Content, bytes: &[u8]) -> Result<()> {
+        self.make_room_and_put(&content.key(), bytes).await
     }
 
     /// Writes down that the model is whole, or was used again. Errors: storage-quota, storage-unavailable.
-    pub async fn remember(&self, record: &Record, load: &Load<'_>) -> Result<()> {
+    pub async fn remember(&self, record: &Record) -> Result<()> {
         let json = serde_json::to_vec(record).map_err(|error| Error::StorageUnavailable { reason: error.to_string() })?;
-        self.make_room_and_put(&model_key(&record.url), &json, load).await
+        self.make_room_and_put(&model_key(&record.url), &json).await
     }
 
     /// Errors: storage-unavailable.
@@ -193,12 +217,12 @@ impl<S: Storage> Cache<S> {
         Ok(freed)
     }
 
-    async fn make_room_and_put(&self, key: &str, bytes: &[u8], load: &Load<'_>) -> Result<()> {
+    async fn make_room_and_put(&self, key: &str, bytes: &[u8]) -> Result<()> {
         let mut freed = 0;
         loop {
             match self.storage.put(key, bytes).await {
                 // Browsers give freed room back late: having freed twice what is needed, more of it would not help now.
-                Err(error @ Error::StorageQuota { .. }) if freed < 2 * bytes.len() as u64 => match self.evict(load).await? {
+                Err(error @ Error::StorageQuota { .. }) if freed < 2 * bytes.len() as u64 => match self.evict().await? {
                     0 => return Err(error),
                     more => freed += more,
                 },
@@ -208,33 +232,51 @@ impl<S: Storage> Cache<S> {
     }
 
     /// Deletes what can best be missed, and says how many bytes that freed.
-    async fn evict(&self, load: &Load<'_>) -> Result<u64> {
+    async fn evict(&self) -> Result<u64> {
         let keys = self.storage.list().await?;
         let records = self.records(&keys).await?;
+        let held = self.held().await;
         let named: BTreeSet<_> = records.iter().flat_map(Record::contents).cloned().collect();
         let loose = keys.iter().filter_map(|key| Content::from_key(key));
         let mut freed = 0;
-        for content in loose.filter(|content| !named.contains(content) && !load.holds.contains(content)) {
+        for content in loose.filter(|content| !named.contains(content) && !held.contents.contains(content)) {
             self.storage.delete(&content.key()).await?;
             freed += content.bytes;
         }
         if freed > 0 {
             return Ok(freed);
         }
-        for record in records.iter().filter(|record| record.url != load.url) {
-            if own_contents(record, &records, load.holds).next().is_some() {
-                return self.delete_record(record, &records, load.holds).await;
+        for record in records.iter().filter(|record| !held.keys.contains(&model_key(&record.url))) {
+            if own_contents(record, &records, &held.contents).next().is_some() {
+                return self.delete_record(record, &records, &held.contents).await;
             }
         }
         Ok(0)
     }
 }
 
-/// The load on whose behalf something is kept: nothing of it may go to make room for it.
-#[derive(Debug, Clone, Copy)]
-pub struct Load<'a> {
-    pub url: &'a str,
-    pub holds: &'a BTreeSet<Content>,
+/// A model in use: nothing of it goes to make room for another.
+struct Used {
+    url: String,
+    contents: BTreeSet<Content>,
+}
+
+/// Says that a model is in use, until it is dropped.
+pub struct Hold {
+    used: Rc<Used>,
+    _turn: Turn,
+}
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Hold").field(&self.used.url).finish()
+    }
+}
+
+struct Held {
+    /// Of records.
+    keys: BTreeSet<String>,
+    contents: BTreeSet<Content>,
 }
 
 /// What goes when the record goes: no other record names it, and nobody holds it.
@@ -265,16 +307,13 @@ mod tests {
     use super::*;
     use crate::delivery::testing::Shelf;
 
-    const NOBODY: &BTreeSet<Content> = &BTreeSet::new();
-    const LOAD: Load<'static> = Load { url: "loading", holds: NOBODY };
-
     fn bytes(seed: u8) -> Vec<u8> {
         vec![seed; 1000]
     }
 
     async fn keep(cache: &Cache<Shelf>, seed: u8) -> Content {
         let content = Content::of(&bytes(seed));
-        cache.put(&content, &bytes(seed), &LOAD).await.unwrap();
+        cache.put(&content, &bytes(seed)).await.unwrap();
         content
     }
 
@@ -284,7 +323,7 @@ mod tests {
             files.push((format!("{seed}"), keep(cache, *seed).await));
         }
         let index = files[0].1.clone();
-        cache.remember(&Record { url: url.into(), index, files, used }, &LOAD).await.unwrap();
+        cache.remember(&Record { url: url.into(), index, files, used }).await.unwrap();
     }
 
     fn cache(quota: Option<u64>) -> Cache<Shelf> {
@@ -349,10 +388,9 @@ mod tests {
             keep(&cache, 9).await;
             keep(&cache, 10).await;
             assert_eq!(kept(&cache, &[1, 2, 3, 9, 10]).await, [true, true, true, false, true], "the loose file was enough");
-            let held = BTreeSet::from([Content::of(&bytes(10))]);
-            let load = Load { url: "loading", holds: &held };
+            let _hold = cache.hold("loading", BTreeSet::from([Content::of(&bytes(10))])).await;
             for seed in [11, 12] {
-                cache.put(&Content::of(&bytes(seed)), &bytes(seed), &load).await.unwrap();
+                cache.put(&Content::of(&bytes(seed)), &bytes(seed)).await.unwrap();
             }
             assert_eq!(kept(&cache, &[2, 3, 10]).await, [true, true, true]);
             assert_eq!(cache.record("old").await.unwrap(), None);
@@ -360,16 +398,32 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_the_load_holds_goes_and_then_the_quota_is_told() {
+    fn nothing_that_is_held_goes_and_then_the_quota_is_told() {
         block_on(async {
             let cache = cache(Some(2_500));
-            model(&cache, "loading", &[1], 1.0).await;
-            let held = BTreeSet::from([Content::of(&bytes(2))]);
-            let load = Load { url: "loading", holds: &held };
-            cache.put(&Content::of(&bytes(2)), &bytes(2), &load).await.unwrap();
-            let error = cache.put(&Content::of(&bytes(3)), &bytes(3), &load).await.unwrap_err();
+            model(&cache, "loaded", &[1], 1.0).await;
+            let loaded = cache.hold("loaded", BTreeSet::new()).await;
+            let _loading = cache.hold("loading", BTreeSet::from([Content::of(&bytes(2))])).await;
+            cache.put(&Content::of(&bytes(2)), &bytes(2)).await.unwrap();
+            let error = cache.put(&Content::of(&bytes(3)), &bytes(3)).await.unwrap_err();
             assert_eq!(error.code(), "storage-quota");
             assert_eq!(kept(&cache, &[1, 2, 3]).await, [true, true, false]);
+            drop(loaded);
+            cache.put(&Content::of(&bytes(3)), &bytes(3)).await.unwrap();
+            assert_eq!(kept(&cache, &[1, 2, 3]).await, [false, true, true], "what nobody uses any more can go");
+        });
+    }
+
+    #[test]
+    fn what_another_tab_uses_stays_and_so_does_what_it_shares() {
+        block_on(async {
+            let cache = cache(Some(3_700));
+            model(&cache, "theirs", &[1, 2], 1.0).await;
+            model(&cache, "nobodys", &[2, 3], 2.0).await;
+            cache.storage.theirs.borrow_mut().insert(model_key("theirs"));
+            cache.put(&Content::of(&bytes(4)), &bytes(4)).await.unwrap();
+            assert_eq!(kept(&cache, &[1, 2, 3, 4]).await, [true, true, false, true]);
+            assert!(cache.record("theirs").await.unwrap().is_some());
         });
     }
 

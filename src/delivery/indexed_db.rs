@@ -1,6 +1,7 @@
 //! Storage in IndexedDB: one object store of ArrayBuffers by name.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use indexed_db_futures::database::Database;
 use indexed_db_futures::error::{Error as DbError, OpenDbError};
@@ -12,12 +13,14 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
-use super::locks;
+use super::locks::{self, Mode};
 use super::storage::{Estimate, Storage, Turn};
 use crate::error::{Error, Result};
 
 const DATABASE: &str = "blip2-web";
 const STORE: &str = "files";
+/// Locks of what is in use are named so.
+const IN_USE: &str = "blip2-web/in use/";
 /// A database that is deleted again and again is somebody's wish.
 const REOPENED: usize = 3;
 
@@ -161,7 +164,16 @@ impl Storage for IndexedDb {
     }
 
     async fn turn(&self, name: &str) -> Turn {
-        locks::turn(&format!("{DATABASE}/{name}")).await.unwrap_or_default()
+        locks::turn(&format!("{DATABASE}/{name}"), Mode::Exclusive).await.unwrap_or_default()
+    }
+
+    async fn share(&self, name: &str) -> Turn {
+        locks::turn(&format!("{IN_USE}{name}"), Mode::Shared).await.unwrap_or_default()
+    }
+
+    async fn shared(&self) -> BTreeSet<String> {
+        let held = locks::held().await.unwrap_or_default();
+        held.iter().filter_map(|name| name.strip_prefix(IN_USE)).map(str::to_string).collect()
     }
 }
 

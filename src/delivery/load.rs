@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::address::Address;
-use super::cache::{Cache, Content, Load, Record};
+use super::cache::{Cache, Content, Hold, Record};
 use super::fetch::{Access, Freshness, Network, Retry, Size, Wanted, fetch};
 use super::integrity::sha256_of;
 use super::lanes::{First, Lanes, race};
@@ -49,6 +49,8 @@ pub struct Loaded {
     pub cached: u64,
     /// Why the model is not kept, where it is not: it works all the same.
     pub storage_error: Option<Error>,
+    /// Held as long as the model is used, nothing of it makes room for another.
+    pub hold: Hold,
 }
 
 /// What can be said of a model from its index alone.
@@ -96,7 +98,8 @@ pub async fn load_model<N: Network, S: Storage>(
     keeper.remember(&planned, &index_bytes).await;
     meter.ready();
     let totals = meter.totals();
-    Ok(Loaded { index, bytes: totals.total, cached: totals.cached, storage_error: keeper.into_error() })
+    let (storage_error, hold) = keeper.end();
+    Ok(Loaded { index, bytes: totals.total, cached: totals.cached, storage_error, hold })
 }
 
 /// Configs and tokenizer alone, by name: nothing of the weights. Errors: network, config-invalid, size-mismatch, checksum-mismatch,
@@ -192,7 +195,7 @@ struct Keeper<'a, S> {
     url: &'a str,
     now: f64,
     kept: BTreeSet<Content>,
-    holds: BTreeSet<Content>,
+    hold: Hold,
     error: RefCell<Option<Error>>,
 }
 
@@ -204,7 +207,7 @@ impl<'a, S: Storage> Keeper<'a, S> {
         };
         let holds = planned.iter().map(|file| file.content.clone()).chain([Content::of(index)]).collect();
         let (cache, url, now) = (source.cache, source.address.as_str(), source.network.now());
-        Self { cache, url, now, kept, holds, error: RefCell::new(error) }
+        Self { cache, url, now, kept, hold: cache.hold(url, holds).await, error: RefCell::new(error) }
     }
 
     fn has(&self, content: &Content) -> bool {
@@ -213,10 +216,6 @@ impl<'a, S: Storage> Keeper<'a, S> {
 
     fn keeps(&self) -> bool {
         self.error.borrow().is_none()
-    }
-
-    fn load(&self) -> Load<'_> {
-        Load { url: self.url, holds: &self.holds }
     }
 
     fn note<T>(&self, result: Result<T>) -> Option<T> {
@@ -240,7 +239,7 @@ impl<'a, S: Storage> Keeper<'a, S> {
 
     async fn put(&self, content: &Content, bytes: &[u8]) {
         if self.keeps() {
-            self.note(self.cache.put(content, bytes, &self.load()).await);
+            self.note(self.cache.put(content, bytes).await);
         }
     }
 
@@ -251,12 +250,12 @@ impl<'a, S: Storage> Keeper<'a, S> {
         if self.keeps() {
             let files = planned.iter().map(|file| (file.name.clone(), file.content.clone())).collect();
             let record = Record { url: self.url.into(), index, files, used: self.now };
-            self.note(self.cache.remember(&record, &self.load()).await);
+            self.note(self.cache.remember(&record).await);
         }
     }
 
-    fn into_error(self) -> Option<Error> {
-        self.error.into_inner()
+    fn end(self) -> (Option<Error>, Hold) {
+        (self.error.into_inner(), self.hold)
     }
 }
 

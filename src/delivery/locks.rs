@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use js_sys::{Array, Function, Promise, Reflect};
+use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -36,11 +36,16 @@ impl Drop for Waiting {
     }
 }
 
+/// Whether a lock is one holder's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    Exclusive,
+    Shared,
+}
+
 /// Waits for the lock of this name; `None` where the browser has no locks (plain http) or refuses.
-pub async fn turn(name: &str) -> Option<Turn> {
-    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
-    let manager = Reflect::get(&navigator, &"locks".into()).ok().filter(JsValue::is_object)?;
-    let ask: Function = Reflect::get(&manager, &"request".into()).ok()?.dyn_into().ok()?;
+pub async fn turn(name: &str, mode: Mode) -> Option<Turn> {
+    let (manager, ask) = manager("request")?;
     let waiting = Waiting(Rc::default());
     let mut granted = None;
     let turn = Promise::new(&mut |resolve, _| granted = Some(resolve));
@@ -52,7 +57,27 @@ pub async fn turn(name: &str) -> Option<Turn> {
             false => *request.release.borrow_mut() = Some(resolve),
         })
     });
-    let asked: Promise = ask.call2(&manager, &name.into(), &hold).ok()?.dyn_into().ok()?;
+    let options = Object::new();
+    let mode = if mode == Mode::Shared { "shared" } else { "exclusive" };
+    Reflect::set(&options, &"mode".into(), &mode.into()).ok()?;
+    let asked: Promise = ask.call3(&manager, &name.into(), &options, &hold).ok()?.dyn_into().ok()?;
     JsFuture::from(Promise::race(&Array::of2(&turn, &asked))).await.ok()?;
     Some(Turn::ending_with(move || drop(waiting)))
+}
+
+/// Names of locks that are held, by whatever tab.
+pub async fn held() -> Option<Vec<String>> {
+    let (manager, query) = manager("query")?;
+    let asked: Promise = query.call0(&manager).ok()?.dyn_into().ok()?;
+    let said = JsFuture::from(asked).await.ok()?;
+    let held: Array = Reflect::get(&said, &"held".into()).ok()?.dyn_into().ok()?;
+    Some(held.iter().filter_map(|lock| Reflect::get(&lock, &"name".into()).ok()?.as_string()).collect())
+}
+
+/// `navigator.locks` and a method of it.
+fn manager(method: &str) -> Option<(JsValue, Function)> {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    let manager = Reflect::get(&navigator, &"locks".into()).ok().filter(JsValue::is_object)?;
+    let method: Function = Reflect::get(&manager, &method.into()).ok()?.dyn_into().ok()?;
+    Some((manager, method))
 }

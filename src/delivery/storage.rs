@@ -1,7 +1,7 @@
 //! Where bytes are kept by name: five methods over IndexedDB, and over memory for tests and whoever wants no traces.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -31,9 +31,17 @@ pub trait Storage {
     async fn turn(&self, _name: &str) -> Turn {
         Turn::default()
     }
+    /// Tells everybody else who shares this storage that this name is in use, until what it gives is dropped. A courtesy, too.
+    async fn share(&self, _name: &str) -> Turn {
+        Turn::default()
+    }
+    /// Names that somebody else, or oneself, has said to be in use.
+    async fn shared(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 }
 
-/// The right to bring a file, until it is dropped.
+/// The right to bring a file, or to use one, until it is dropped.
 #[derive(Default)]
 pub struct Turn(Option<Box<dyn FnOnce()>>);
 
@@ -122,5 +130,13 @@ impl Storage for AnyStorage {
 
     async fn turn(&self, name: &str) -> Turn {
         either!(self, storage => storage.turn(name))
+    }
+
+    async fn share(&self, name: &str) -> Turn {
+        either!(self, storage => storage.share(name))
+    }
+
+    async fn shared(&self) -> BTreeSet<String> {
+        either!(self, storage => storage.shared())
     }
 }

@@ -1,7 +1,7 @@
 //! A network and a storage that do as a test says.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -171,6 +171,8 @@ pub struct Shelf {
     pub memory: Memory,
     pub quota: Option<u64>,
     pub unavailable: Cell<bool>,
+    /// What another tab says that it uses.
+    pub theirs: RefCell<BTreeSet<String>>,
 }
 
 impl Shelf {
@@ -210,5 +212,9 @@ impl Storage for Shelf {
     async fn estimate(&self) -> Result<Estimate> {
         self.check()?;
         Ok(Estimate { quota: self.quota, ..self.memory.estimate().await? })
+    }
+
+    async fn shared(&self) -> BTreeSet<String> {
+        self.theirs.borrow().clone()
     }
 }
