@@ -49,7 +49,7 @@ function manifest() {
     engines: own.engines,
     types: "./index.d.ts",
     exports: {
-      ".": { types: "./index.d.ts", node: "./node.js", default: "./index.js" },
+      ".": { node: { types: "./node.d.ts", default: "./node.js" }, types: "./index.d.ts", default: "./index.js" },
       "./react": { types: "./react.d.ts", default: "./react.js" },
       // There is nothing to import from it: `new Worker` wants its address.
       "./worker": "./worker.js",

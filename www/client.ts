@@ -1,7 +1,23 @@
 /** One worker from its start to its end: calls as promises, pieces and progress as callbacks, abort, stop, and what happens when it dies. */
 
 import { Blip2Error, broken, fromFacts, inputInvalid, networkFailed, unreachable } from "./error.js";
-import type { Call, CallRequest, Calls, Control, DeviceReport, Done, Progress, Reply, StartParams } from "./protocol.js";
+import type {
+  Answer,
+  Call,
+  CallRequest,
+  Calls,
+  Control,
+  DeviceReport,
+  Done,
+  LoadedModel,
+  Milestone,
+  Progress,
+  Question,
+  Reply,
+  StartParams,
+  StorageDriver,
+} from "./protocol.js";
+import { asked, refusal } from "./questions.js";
 
 /** The part of a Worker that is used: a page may bring its own. */
 export interface WorkerLike {
@@ -17,11 +33,18 @@ export interface How {
   readonly transfer?: Transferable[];
   readonly onPiece?: (text: string) => void;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+  readonly onMilestone?: (milestone: Milestone, loaded: LoadedModel) => void;
+  /** Of a load: where each of its files is. */
+  readonly locate?: Resolve | undefined;
 }
+/** The address of a file of a model folder, by its name. */
+export type Resolve = (file: string) => string | URL | Promise<string | URL>;
 
-interface Pending<R> extends Pick<How, "onPiece" | "onProgress"> {
-  resolve(result: R): void;
+interface Listening extends Pick<How, "onPiece" | "onProgress" | "onMilestone" | "locate"> {
   reject(error: unknown): void;
+}
+interface Pending<R> extends Listening {
+  resolve(result: R): void;
 }
 type AllPending = { readonly [K in Call]: Map<number, Pending<Calls[K]["result"]>> };
 
@@ -57,9 +80,12 @@ export class Connection {
   private nextId = 1;
   private heard = false;
   private death: Blip2Error | null = null;
+  private readonly driver: StorageDriver | null;
 
-  constructor(worker: WorkerLike, start: StartParams) {
+  /** `driver`: of the storage `custom`. */
+  constructor(worker: WorkerLike, start: StartParams, driver: StorageDriver | null = null) {
     this.worker = worker;
+    this.driver = driver;
     worker.addEventListener("message", ({ data }) => this.receive(data));
     worker.addEventListener("error", event => {
       event.preventDefault();
@@ -87,7 +113,7 @@ export class Connection {
 
   run<K extends Call>(kind: K, params: Calls[K]["params"], how: How = {}): Running<Calls[K]["result"]> {
     const id = this.nextId++;
-    const { signal, transfer = [], onPiece, onProgress } = how;
+    const { signal, transfer = [], onPiece, onProgress, onMilestone, locate } = how;
     const calls = this.pending[kind];
     const result = new Promise<Calls[K]["result"]>((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
@@ -113,6 +139,8 @@ export class Connection {
         },
         ...(onPiece && { onPiece }),
         ...(onProgress && { onProgress }),
+        ...(onMilestone && { onMilestone }),
+        ...(locate && { locate }),
       });
       try {
         const request: CallRequest<K> = { kind, id, params };
@@ -160,6 +188,12 @@ export class Connection {
       case "progress":
         this.find(reply.id)?.onProgress?.(reply.progress);
         break;
+      case "milestone":
+        this.find(reply.id)?.onMilestone?.(reply.milestone, reply.loaded);
+        break;
+      case "ask":
+        void this.answer(reply.id, reply.question);
+        break;
       case "dead":
         this.die(fromFacts(reply.error));
         break;
@@ -180,7 +214,17 @@ export class Connection {
     if (reply.call === "encode") this.call("release", { kind: "image", handle: reply.result.image }).catch(() => {});
   }
 
-  private find(id: number): Pick<Pending<never>, "reject" | "onPiece" | "onProgress"> | undefined {
+  private async answer(id: number, question: Question): Promise<void> {
+    try {
+      const locate = question.of === "resolve" ? this.find(question.load)?.locate : undefined;
+      const result: Answer = await asked(question, { driver: this.driver, locate });
+      this.post({ kind: "answer", id, result });
+    } catch (error) {
+      this.post({ kind: "refusal", id, error: refusal(error) });
+    }
+  }
+
+  private find(id: number): Listening | undefined {
     for (const calls of Object.values(this.pending)) {
       const call = calls.get(id);
       if (call !== undefined) return call;

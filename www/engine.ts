@@ -1,11 +1,13 @@
 /** Engine → model → picture → answer: what a developer holds in hand. All of it lives through the death of its worker. */
 
 import { Chat, inWords, type Turn } from "./chat.js";
-import { Connection, scriptMissing, type WorkerLike } from "./client.js";
+import { Connection, type Resolve, scriptMissing, type WorkerLike } from "./client.js";
 import { Blip2Error, broken, fromFacts, inputInvalid } from "./error.js";
 import { type AskOptions, type CallOptions, Generation, STOPPED_AT_ONCE } from "./generation.js";
 import { host } from "./host.js";
 import { imageBytes, type ImageInput } from "./image.js";
+import { type HowToLoad, Loading } from "./loading.js";
+import { isPicked, type Picked, picked } from "./picked.js";
 import { cutShort, Replay, repeatable, wentOtherwise } from "./replay.js";
 import type {
   Arithmetic,
@@ -21,10 +23,11 @@ import type {
   LoadParams,
   ModelInfo,
   Progress,
+  Ready,
   RequestOptions,
   Scores,
   StartParams,
-  StorageKind,
+  StorageDriver,
   Task,
   WasmAddresses,
 } from "./protocol.js";
@@ -36,13 +39,22 @@ export interface EngineOptions {
   readonly worker?: () => WorkerLike;
   /** Where the two .wasm files are: their folder, or each on its own. Beside the worker, if absent. */
   readonly wasm?: string | URL | { readonly cpu?: string | URL; readonly webgpu?: string | URL };
-  /** Where models are kept. `memory`, which Node has by itself, forgets them with the worker. */
-  readonly storage?: StorageKind;
+  /** Where models are kept: the browser's own storage, or one that the caller brings. `memory`, which Node has by itself, forgets them with the worker. */
+  readonly storage?: "indexeddb" | "memory" | StorageDriver;
 }
 
 export interface LoadOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: Progress) => void;
+  /**
+   * How much of the model `load` waits for: all of it (`language`) where absent; `retrieval` is all but the language model, so that pictures can be encoded.
+   * The rest goes on arriving, and `signal` ends that, too. What needs it waits for it; `ready()` tells.
+   */
+  readonly until?: Ready;
+  /** Where a file is, by its name: for hosts that sign each address. Asked when the file is due. */
+  readonly resolve?: Resolve;
+  /** Whether the model is kept in the cache: by itself it is, unless it was picked from a disk. */
+  readonly keep?: boolean;
   /** `sha256-…` (base64) of the model's index, which holds the hashes of everything else. */
   readonly integrity?: string;
   /** For models that are not public. Never sent to another origin than the model's. */
@@ -55,10 +67,10 @@ export interface LoadOptions {
    */
   readonly arithmetic?: Arithmetic;
 }
-export type InspectOptions = Omit<LoadOptions, "onProgress" | "as" | "arithmetic">;
+export type InspectOptions = Omit<LoadOptions, "onProgress" | "until" | "keep" | "as" | "arithmetic">;
 
-/** The address of a model folder. */
-export type Source = string | URL;
+/** A model folder: its address, or the folder itself, picked by the user. */
+export type Source = string | URL | Picked;
 
 export interface ModelCache {
   report(): Promise<CacheReport>;
@@ -91,6 +103,7 @@ export class Engine {
   readonly cache: ModelCache;
   private readonly startWorker: () => WorkerLike;
   private readonly start: StartParams;
+  private readonly driver: StorageDriver | null;
   private readonly models = new Set<Blip2>();
   private current: Connection | null = null;
   private disposed = false;
@@ -98,7 +111,8 @@ export class Engine {
   constructor(options: EngineOptions = {}) {
     const { device = "auto", worker = () => host().startWorker(), wasm, storage = host().storage } = options;
     this.startWorker = worker;
-    this.start = { device, wasm: wasmAddresses(wasm), storage };
+    this.driver = typeof storage === "string" ? null : storage;
+    this.start = { device, wasm: wasmAddresses(wasm), storage: typeof storage === "string" ? storage : "custom" };
     this.cache = {
       report: async () => this.connect().call("cache", null),
       delete: async url => void (await this.connect().call("deleteModel", { url })),
@@ -113,18 +127,19 @@ export class Engine {
 
   /** Fetches what is not in the cache, checks it, and readies the model. Several models may be loaded. */
   async load(source: Source, options: LoadOptions = {}): Promise<Blip2> {
-    const { signal, onProgress } = options;
-    const params = loadParams(source, options);
-    const connection = this.connect();
-    const { model, info } = await connection.call("load", params, { signal, onProgress });
-    const blip2 = new Blip2(this, params, info, { connection, value: Promise.resolve(model) });
+    const { signal, onProgress, until = "language", resolve: locate } = options;
+    const params = await loadParams(source, options);
+    const loading = new Loading(this.connect(), params, { signal, onProgress, locate });
+    const { info } = await loading.at(until);
+    const blip2 = new Blip2(this, { params, locate, info }, loading);
     this.models.add(blip2);
     return blip2;
   }
 
   /** What a model is and how much of it is here already. Fetches its index alone. */
   async inspect(source: Source, options: InspectOptions = {}): Promise<Inspection> {
-    return this.connect().call("inspect", loadParams(source, options), { signal: options.signal });
+    const { signal, resolve: locate } = options;
+    return this.connect().call("inspect", await loadParams(source, options), { signal, locate });
   }
 
   /** Ends the worker and frees all it holds. Calls under way reject with `aborted`. */
@@ -142,7 +157,7 @@ export class Engine {
   /** @internal The living worker, or a new one. */
   connect(): Connection {
     if (this.disposed) throw inputInvalid("engine", "it was disposed");
-    if (!this.current?.alive) this.current = new Connection(this.newWorker(), this.start);
+    if (!this.current?.alive) this.current = new Connection(this.newWorker(), this.start, this.driver);
     return this.current;
   }
 
@@ -171,27 +186,47 @@ interface Held<T> {
 }
 
 /** handles: of the pictures, in their order. */
-interface Ready {
+interface Whole {
   readonly connection: Connection;
   readonly model: number;
   readonly handles: readonly number[];
 }
 
-/** A loaded model. */
-export class Blip2 {
-  readonly info: ModelInfo;
-  /** @internal */
+/** What a load was asked for, to ask for it again. */
+interface Asked extends Pick<HowToLoad, "locate"> {
   readonly params: LoadParams;
+  /** As far as it is known. */
+  readonly info: ModelInfo;
+}
+
+/** A loaded model, or one of which a part is loaded. */
+export class Blip2 {
   private readonly engine: Engine;
-  private held: Held<number> | null;
+  private readonly asked: Asked;
+  private known: ModelInfo;
+  private loading: Loading | null;
   private disposed = false;
 
   /** @internal */
-  constructor(engine: Engine, params: LoadParams, info: ModelInfo, held: Held<number>) {
+  constructor(engine: Engine, asked: Asked, loading: Loading) {
     this.engine = engine;
-    this.params = params;
-    this.info = info;
-    this.held = held;
+    this.asked = asked;
+    this.known = asked.info;
+    this.loading = loading;
+    this.hear(loading);
+  }
+
+  /** What the model says of itself. How it came (`cached`, `kept`, `storageError`) is known when it is there whole. */
+  get info(): ModelInfo {
+    return this.known;
+  }
+
+  /**
+   * Resolves when that much of the model works: its vision tower; all that sees pictures (`retrieval`); all of it (`language`). Rejects as the load does
+   * when that cannot be.
+   */
+  async ready(part: Ready = "language", { signal }: CallOptions = {}): Promise<void> {
+    await orAborted(this.inThisWorker().at(part), signal);
   }
 
   /** Why the model could not be kept in the cache; null if it could. */
@@ -210,8 +245,9 @@ export class Blip2 {
     const { bytes, decodedBy } = await imageBytes(input, signal);
     // A file on disk is read again if need be; other bytes travel to the worker, so a Blob keeps them out of this heap.
     const kept = input instanceof Blob && decodedBy === "engine" ? input : new Blob([bytes]);
-    const { connection, value } = this.inThisWorker();
-    const model = await orAborted(value, signal);
+    const loading = this.inThisWorker();
+    const { connection } = loading;
+    const { model } = await orAborted(loading.at("retrieval"), signal);
     const encoded = await connection.call("encode", { model, bytes }, { signal, transfer: [bytes.buffer] });
     const { width, height } = encoded;
     return new Blip2Image(this, { kept, decodedBy, width, height }, { connection, value: Promise.resolve(encoded) });
@@ -220,7 +256,7 @@ export class Blip2 {
   /** The pictures, which this model has seen, by how well they fit the text: best first. Needs `can("rank")`. */
   async rank(images: readonly Blip2Image[], text: string, { rerank, signal }: RankOptions = {}): Promise<Ranked[]> {
     this.needs("rank");
-    const { connection, model, handles } = await this.ready(images, signal);
+    const { connection, model, handles } = await this.whole(images, signal);
     const params = { model, images: handles, text, ...(rerank !== undefined && { rerank }) };
     const ranked = await connection.call("rank", params, { signal });
     return ranked.map(({ image: handle, itc, itm }) => {
@@ -233,7 +269,7 @@ export class Blip2 {
   /** How well each text fits each picture without looking again (ITC): cosines [texts, images], −1 to 1. Needs `can("rank")`. */
   async similarities(images: readonly Blip2Image[], texts: readonly string[], { signal }: CallOptions = {}): Promise<FloatTensor> {
     this.needs("rank");
-    const { connection, model, handles } = await this.ready(images, signal);
+    const { connection, model, handles } = await this.whole(images, signal);
     return connection.call("similarities", { model, images: handles, texts }, { signal });
   }
 
@@ -241,10 +277,7 @@ export class Blip2 {
   async dispose(): Promise<void> {
     if (this.disposed) return;
     this.disposed = true;
-    if (this.held?.connection.alive) {
-      const { connection, value } = this.held;
-      await value.then(handle => connection.call("release", { kind: "model", handle })).catch(() => {});
-    }
+    await this.loading?.end();
     this.engine.forget(this);
   }
 
@@ -260,11 +293,12 @@ export class Blip2 {
   }
 
   /** @internal The worker that holds the model and these pictures; what was lost with the last one is made again first. */
-  async ready(images: readonly Blip2Image[], signal: AbortSignal | undefined): Promise<Ready> {
+  async whole(images: readonly Blip2Image[], signal: AbortSignal | undefined): Promise<Whole> {
     signal?.throwIfAborted();
     if (images.some(({ blip2 }) => blip2 !== this)) throw inputInvalid("images", "one of them was encoded by another model");
-    const { connection, value } = this.inThisWorker();
-    const model = await orAborted(value, signal);
+    const loading = this.inThisWorker();
+    const { connection } = loading;
+    const { model } = await orAborted(loading.at("language"), signal);
     const handles: number[] = [];
     // One after the other: many files at once would fill the memory.
     for (const image of images) {
@@ -277,16 +311,27 @@ export class Blip2 {
    * @internal After the worker's death the model is loaded again, from the cache.
    * One reload serves all who wait for it: so no caller's signal ends it.
    */
-  inThisWorker(): Held<number> {
+  inThisWorker(): Loading {
     if (this.disposed) throw inputInvalid("model", "it was disposed");
     const connection = this.engine.connect();
-    if (this.held?.connection === connection) return this.held;
-    const held = { connection, value: connection.call("load", this.params).then(({ model }) => model) };
-    this.held = held;
-    held.value.catch(() => {
-      if (this.held === held) this.held = null;
-    });
-    return held;
+    if (this.loading?.connection === connection) return this.loading;
+    const { params, locate } = this.asked;
+    const loading = new Loading(connection, params, { locate });
+    this.loading = loading;
+    this.hear(loading);
+    return loading;
+  }
+
+  private hear(loading: Loading): void {
+    loading.at("language").then(
+      ({ info }) => {
+        this.known = info;
+      },
+      () => {
+        // The next call tries again, unless its caller wanted it no more.
+        if (this.loading === loading && !loading.aborted) this.loading = null;
+      },
+    );
   }
 }
 
@@ -342,13 +387,14 @@ export class Blip2Image {
     const asked = prompt ?? (this.blip2.can("caption") ? this.blip2.info.index.ui.caption_prompt : undefined);
     const { connection, value } = this.inThisWorker();
     const { image } = await orAborted(value, signal);
+    await this.blip2.ready("language", { ...(signal && { signal }) });
     return connection.call("attention", { image, text, ...(asked !== undefined && { prompt: asked }) }, { signal });
   }
 
   /** The probability of each text to be of the picture (ITM). Needs `can("match")`. */
   async match(texts: readonly string[], { signal }: CallOptions = {}): Promise<Float32Array> {
     this.blip2.needs("match");
-    const { connection, model } = await this.blip2.ready([], signal);
+    const { connection, model } = await this.blip2.whole([], signal);
     const { image } = await orAborted(this.inThisWorker().value, signal);
     return connection.call("matches", { model, image, texts }, { signal });
   }
@@ -387,6 +433,7 @@ export class Blip2Image {
       const attempt = async (params: Omit<GenerateParams, "image">, replay: Replay): Promise<Generated> => {
         const { connection, value } = this.inThisWorker();
         const { image } = await orAborted(value, signal);
+        await this.blip2.ready("language", { ...(signal && { signal }) });
         if (stopped) return { ...STOPPED_AT_ONCE, text: replay.text.trim() };
         const running = connection.run("generate", { image, ...params }, { signal, onPiece: piece => replay.hear(piece) || running.stop() });
         stop = () => {
@@ -410,10 +457,12 @@ export class Blip2Image {
   inThisWorker(): Held<EncodedImage> {
     if (this.disposed) throw inputInvalid("image", "it was disposed");
     if (this.held?.connection.alive) return this.held;
-    const { connection, value } = this.blip2.inThisWorker();
+    const loading = this.blip2.inThisWorker();
+    const { connection } = loading;
     const encode = async () => {
       const bytes = new Uint8Array(await this.kept.arrayBuffer());
-      return connection.call("encode", { model: await value, bytes }, { transfer: [bytes.buffer] });
+      const { model } = await loading.at("retrieval");
+      return connection.call("encode", { model, bytes }, { transfer: [bytes.buffer] });
     };
     const held = { connection, value: encode() };
     this.held = held;
@@ -431,8 +480,16 @@ export function sharedEngine(): Engine {
 }
 let shared: Engine | undefined;
 
-/** @internal Errors: input-invalid. */
-export function loadParams(source: Source, { integrity, request, as, arithmetic }: LoadOptions): LoadParams {
+/** @internal Errors: input-invalid, file. */
+export async function loadParams(source: Source, { integrity, request, resolve, keep, as, arithmetic }: LoadOptions): Promise<LoadParams> {
+  const options = {
+    ...(integrity !== undefined && { integrity }),
+    ...(keep !== undefined && { keep }),
+    ...(as !== undefined && { as }),
+    ...(arithmetic !== undefined && { arithmetic }),
+  };
+  // What lies on a disk already is not copied into the browser's storage unasked.
+  if (isPicked(source)) return { keep: false, ...options, ...(await picked(source)) };
   let url: URL;
   try {
     url = new URL(source, host().base());
@@ -443,13 +500,7 @@ export function loadParams(source: Source, { integrity, request, as, arithmetic 
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const signed = url.search === "" ? request : { query: url.search, ...request };
   url.search = "";
-  return {
-    url: host().asked(url).href,
-    ...(integrity !== undefined && { integrity }),
-    ...(signed !== undefined && { request: signed }),
-    ...(as !== undefined && { as }),
-    ...(arithmetic !== undefined && { arithmetic }),
-  };
+  return { url: host().asked(url).href, ...(signed !== undefined && { request: signed }), ...(resolve !== undefined && { resolves: true }), ...options };
 }
 
 function wasmAddresses(wasm: EngineOptions["wasm"]): WasmAddresses {

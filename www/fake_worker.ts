@@ -98,7 +98,7 @@ export class FakeWorker implements WorkerLike {
     queueMicrotask(() => {
       if (this.terminated) return;
       this.heard.push(copy);
-      if (copy.kind !== "abort" && copy.kind !== "stop") this.answer(copy);
+      if ("params" in copy) this.answer(copy);
     });
   }
 

@@ -1,10 +1,10 @@
 /** BLIP-2 under the names of Hugging Face transformers: its classes, and its options in snake_case, handed on as they are. */
 
-import { type Blip2, type Engine, loadParams, type LoadOptions, sharedEngine, type Source } from "./engine.js";
+import { type Blip2, type Engine, type LoadOptions, sharedEngine, type Source } from "./engine.js";
 import { broken, inputInvalid } from "./error.js";
 import type { CallOptions } from "./generation.js";
 import { imageBytes, type ImageInput } from "./image.js";
-import type { Finish, GenerationOptions, LoadParams, Processed, Tensor, TextOptions } from "./protocol.js";
+import type { Finish, GenerationOptions, Processed, Tensor, TextOptions } from "./protocol.js";
 
 export interface PretrainedOptions extends Omit<LoadOptions, "as"> {
   /** The engine to load it into; the shared one if absent. */
@@ -47,7 +47,7 @@ class Pretrained {
   }
 
   protected async call<N extends string>(method: string, inputs: object, names: readonly N[], { signal }: CallOptions): Promise<Output<N>> {
-    const { connection, model } = await this.blip2.ready([], signal);
+    const { connection, model } = await this.blip2.whole([], signal);
     const output = await connection.call("call", { model, method, inputs: { ...inputs } }, { signal });
     if (!hasTensors(output, names)) throw broken(`${method} gave ${Object.keys(output).join(", ")}, which lacks one of ${names.join(", ")}`);
     return output;
@@ -110,7 +110,7 @@ export class Blip2ForConditionalGeneration extends Pretrained {
     inputs: GenerateInputs,
     { signal, return_dict_in_generate = false, ...options }: GenerateOptions = {},
   ): Promise<GenerateOutput | number[][]> {
-    const { connection, model } = await this.blip2.ready([], signal);
+    const { connection, model } = await this.blip2.whole([], signal);
     const { ids, sequences_scores, finish } = await connection.call("generateIds", { model, inputs: { ...inputs }, options }, { signal });
     const sequences = ids.map(row => [...row]);
     return return_dict_in_generate ? { sequences, sequences_scores, finish } : sequences;
@@ -258,12 +258,14 @@ export interface DecodeOptions extends CallOptions {
 /** Images and text to what the models take, and ids back to text. */
 export class Blip2Processor {
   private readonly engine: Engine;
-  private readonly params: LoadParams;
+  private readonly source: Source;
+  private readonly options: Omit<LoadOptions, "as">;
   private own: Promise<Blip2> | null = null;
 
-  private constructor(engine: Engine, params: LoadParams) {
+  private constructor(engine: Engine, source: Source, options: Omit<LoadOptions, "as">) {
     this.engine = engine;
-    this.params = params;
+    this.source = source;
+    this.options = options;
   }
 
   /** Fetches configs and tokenizer, and nothing of the weights. */
@@ -271,7 +273,7 @@ export class Blip2Processor {
     source: Source,
     { engine = sharedEngine(), ...options }: Omit<PretrainedOptions, "onProgress"> = {},
   ): Promise<Blip2Processor> {
-    const processor = new Blip2Processor(engine, loadParams(source, options));
+    const processor = new Blip2Processor(engine, source, options);
     await processor.loaded();
     return processor;
   }
@@ -285,13 +287,13 @@ export class Blip2Processor {
     const files: Uint8Array<ArrayBuffer>[] = [];
     for (const input of inputs ?? []) files.push((await imageBytes(input, signal)).bytes);
     const texts = text === undefined ? null : typeof text === "string" ? [text] : text;
-    const { connection, model } = await (await this.loaded()).ready([], signal);
+    const { connection, model } = await (await this.loaded()).whole([], signal);
     const params = { model, images: inputs && files, text: texts, options };
     return connection.call("process", params, { signal, transfer: files.map(({ buffer }) => buffer) });
   }
 
   async batch_decode(ids: readonly (readonly number[])[], { skip_special_tokens = false, signal }: DecodeOptions = {}): Promise<string[]> {
-    const { connection, model } = await (await this.loaded()).ready([], signal);
+    const { connection, model } = await (await this.loaded()).whole([], signal);
     return [...(await connection.call("decode", { model, rows: ids, skip_special_tokens }, { signal }))];
   }
 
@@ -309,8 +311,7 @@ export class Blip2Processor {
 
   private loaded(): Promise<Blip2> {
     if (this.own !== null) return this.own;
-    const { url, ...options } = this.params;
-    const own = this.engine.load(url, { ...options, as: "Blip2Processor" });
+    const own = this.engine.load(this.source, { ...this.options, as: "Blip2Processor" });
     this.own = own;
     own.catch(() => {
       if (this.own === own) this.own = null;

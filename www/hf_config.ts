@@ -1,7 +1,6 @@
 /** BLIP-2's configurations under the names of Hugging Face transformers: what a file leaves out has the default of its class. */
 
 import { type Engine, type InspectOptions, loadParams, sharedEngine, type Source } from "./engine.js";
-import type { CallOptions } from "./generation.js";
 import type { ConfigParams, ConfigPart } from "./protocol.js";
 
 export interface ConfigOptions extends InspectOptions {
@@ -11,12 +10,13 @@ export interface ConfigOptions extends InspectOptions {
 
 type Values = Readonly<Record<string, unknown>>;
 
-async function read(params: ConfigParams, engine: Engine, { signal }: CallOptions): Promise<Values> {
-  return engine.connect().call("config", params, { signal });
+async function read(params: ConfigParams, engine: Engine, { signal, resolve: locate }: InspectOptions): Promise<Values> {
+  return engine.connect().call("config", params, { signal, locate });
 }
 
-const ofFolder = (part: ConfigPart, source: Source, { engine = sharedEngine(), ...options }: ConfigOptions = {}): Promise<Values> =>
-  read({ kind: "folder", part, ...loadParams(source, options) }, engine, options);
+async function ofFolder(part: ConfigPart, source: Source, { engine = sharedEngine(), ...options }: ConfigOptions = {}): Promise<Values> {
+  return read({ kind: "folder", part, ...(await loadParams(source, options)) }, engine, options);
+}
 
 const ofValues = (part: ConfigPart, values: Values, { engine = sharedEngine(), ...options }: ConfigOptions = {}): Promise<Values> =>
   read({ kind: "json", part, json: JSON.stringify(values) }, engine, options);

@@ -15,7 +15,7 @@
 import { type Blip2, Engine, type EngineOptions, type LoadOptions, sharedEngine, type Source } from "./engine.js";
 
 export type { Chat, Turn } from "./chat.js";
-export type { WorkerLike } from "./client.js";
+export type { Resolve, WorkerLike } from "./client.js";
 export type {
   AttentionOptions,
   Blip2,
@@ -60,6 +60,7 @@ export {
 } from "./hf.js";
 export { Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, type ConfigOptions } from "./hf_config.js";
 export type { ImageInput } from "./image.js";
+export type { Picked } from "./picked.js";
 export type {
   Arithmetic,
   Attention,
@@ -80,10 +81,13 @@ export type {
   Processed,
   Progress,
   Quant,
+  Ready,
   RequestOptions,
   Scores,
   Stage,
+  StorageDriver,
   StorageKind,
+  StorageRoom,
   Task,
   Tensor,
   TextOptions,

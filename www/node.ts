@@ -16,6 +16,7 @@ import { DISK } from "./disk.js";
 import { runOn } from "./host.js";
 import type { Reply } from "./protocol.js";
 
+export { folderStorage } from "./folder_storage.js";
 export * from "./index.js";
 
 /** A thread as a page's worker looks. It keeps the process only while something has been asked of it. */
@@ -34,7 +35,7 @@ class Thread implements WorkerLike {
 
   readonly postMessage: WorkerLike["postMessage"] = (message, transfer) => {
     if (message.kind === "abort") this.asked.delete(message.id);
-    else if (message.kind !== "stop") this.asked.add(message.id);
+    else if ("params" in message) this.asked.add(message.id);
     this.keep();
     // Bytes are all that is ever handed over.
     const bytes = transfer.filter(value => value instanceof ArrayBuffer);

@@ -35,8 +35,12 @@ export type Call = keyof Calls;
 
 type Each<T extends { [K in Call]: unknown }> = T[Call];
 export type CallRequest<K extends Call = Call> = { [P in K]: { readonly kind: P; readonly id: number; readonly params: Calls[P]["params"] } }[K];
-/** Abort: the call fails at once. Stop: it ends with what there is. */
-export type Control = { readonly kind: "abort"; readonly id: number } | { readonly kind: "stop"; readonly id: number };
+/** Abort: the call fails at once. Stop: it ends with what there is. Answer and refusal: of an `ask`. */
+export type Control =
+  | { readonly kind: "abort"; readonly id: number }
+  | { readonly kind: "stop"; readonly id: number }
+  | { readonly kind: "answer"; readonly id: number; readonly result: Answer }
+  | { readonly kind: "refusal"; readonly id: number; readonly error: ErrorFacts };
 export type Request = CallRequest | Control;
 
 export type Done<K extends Call = Call> = {
@@ -46,6 +50,10 @@ export type Reply =
   | Each<{ [K in Call]: Done<K> }>
   | { readonly kind: "progress"; readonly id: number; readonly progress: Progress }
   | { readonly kind: "piece"; readonly id: number; readonly text: string }
+  /** Of a load: what works before all of it does. `loaded.info` says what is known by then. */
+  | { readonly kind: "milestone"; readonly id: number; readonly milestone: Milestone; readonly loaded: LoadedModel }
+  /** The worker needs something of the page, and waits for an answer under this id. */
+  | { readonly kind: "ask"; readonly id: number; readonly question: Question }
   | { readonly kind: "error"; readonly id: number; readonly error: ErrorFacts }
   /** The instance trapped: nothing that was asked of it will be answered. */
   | { readonly kind: "dead"; readonly error: ErrorFacts };
@@ -75,7 +83,37 @@ export interface WasmAddresses {
   readonly cpu?: string;
   readonly webgpu?: string;
 }
-export type StorageKind = "indexeddb" | "memory";
+/** custom: a `StorageDriver` of the page. */
+export type StorageKind = "indexeddb" | "memory" | "custom";
+
+/**
+ * Storage that the caller brings: files by name. What rejects with a `QuotaExceededError`, or with the code `storage-quota`, has no room; whatever else
+ * it rejects with, models load without being kept.
+ */
+export interface StorageDriver {
+  get(name: string): Promise<Uint8Array | null>;
+  /** Replaces what was there, whole or not at all. */
+  put(name: string, bytes: Uint8Array): Promise<void>;
+  /** What is not there is deleted too. */
+  delete(name: string): Promise<void>;
+  list(): Promise<readonly string[]>;
+  /** Bytes; null where they are unknown. persistent: nobody clears it but the user. */
+  estimate(): Promise<StorageRoom>;
+}
+export interface StorageRoom {
+  readonly usage: number | null;
+  readonly quota: number | null;
+  readonly persistent: boolean;
+}
+
+/** What a worker asks of its page. */
+export type Question =
+  /** Where a file of a load is: of the caller's `resolve`. */
+  | { readonly of: "resolve"; readonly load: number; readonly file: string }
+  | { readonly of: "get" | "delete"; readonly name: string }
+  | { readonly of: "put"; readonly name: string; readonly bytes: Uint8Array<ArrayBuffer> }
+  | { readonly of: "list" | "estimate" };
+export type Answer = string | Uint8Array | readonly string[] | StorageRoom | null;
 
 export interface StartParams {
   readonly device: DeviceWish;
@@ -90,6 +128,12 @@ export interface LoadParams {
   /** HF's name of the class to make of the folder, where that is not the folder's own. */
   readonly as?: string;
   readonly arithmetic?: Arithmetic;
+  /** Whether what comes is kept in the cache; it is, if absent. */
+  readonly keep?: boolean;
+  /** The worker asks where each file is. */
+  readonly resolves?: boolean;
+  /** The folder itself, by the names of its files: nothing is fetched. */
+  readonly files?: ReadonlyMap<string, Blob>;
 }
 /** How q8 and q4 weights meet activations on the CPU. A GPU knows only `exact`. */
 export type Arithmetic = "exact" | "int8" | "f16";
@@ -206,6 +250,10 @@ export interface Totals {
 /** Parts of a model in the order they arrive. */
 export type Stage = "vision" | "qformer" | "projection" | "language";
 export type Quant = "f32" | "f16" | "q8" | "q4";
+
+/** What of a model works: its vision tower; all that sees pictures (`retrieval`), so that they are encoded; all of it. */
+export type Ready = Milestone | "language";
+export type Milestone = "vision" | "retrieval";
 
 /** What a model folder's index says of itself. */
 export interface IndexFacts {

@@ -3,7 +3,22 @@
 import { chooseDevice, type Choice } from "./device.js";
 import { Blip2Error, broken, isErrorFacts, networkFailed, toFacts, unreachable, type ErrorFacts } from "./error.js";
 import { STOPPED_AT_ONCE } from "./generation.js";
-import type { Call, CallRequest, Calls, DeviceReport, Done, Reply, Request, StartParams } from "./protocol.js";
+import { answerLocally } from "./local_fetch.js";
+import { PICKED } from "./picked.js";
+import type {
+  Answer,
+  Call,
+  CallRequest,
+  Calls,
+  DeviceReport,
+  Done,
+  LoadParams,
+  Milestone,
+  Question,
+  Reply,
+  Request,
+  StartParams,
+} from "./protocol.js";
 import initCpu, * as cpu from "./wasm/blip2_cpu.js";
 import initWebgpu, * as webgpu from "./wasm/blip2_webgpu.js";
 
@@ -77,15 +92,36 @@ const handlers: Handlers = {
     begin(starting.then(({ engine }) => engine));
     return (await starting).report;
   },
-  async load({ url, ...options }, job) {
+  async load(params, job) {
     const engine = await started;
     const onProgress = (progress: cpu.Progress) => post({ kind: "progress", id: job.id, progress });
-    const model = await job.under(engine, flag => engine.runtime.load(url, options, onProgress, flag));
-    return { model: keep(models, nextModel++, model, job), info: model.info() };
+    let handle: number | null = null;
+    const reached = (model: cpu.Model) => {
+      // Of one model there is one handle, whichever came first.
+      if (handle === null) handle = keep(models, nextModel++, model, job);
+      else model.free();
+      return { model: handle, info: held(models, handle).info() };
+    };
+    const onMilestone = (milestone: Milestone, model: cpu.Model) =>
+      job.aborted ? model.free() : post({ kind: "milestone", id: job.id, milestone, loaded: reached(model) });
+    try {
+      const folder = loadable(params, job);
+      return reached(await job.under(engine, flag => engine.runtime.load(params.url, folder, onProgress, onMilestone, flag)));
+    } catch (error) {
+      if (handle !== null) await release(models, handle);
+      throw error;
+    } finally {
+      folders.delete(params.url);
+    }
   },
-  async inspect({ url, ...options }, job) {
+  async inspect(params, job) {
     const engine = await started;
-    return job.under(engine, flag => engine.runtime.inspect(url, options, flag));
+    try {
+      const folder = loadable(params, job);
+      return await job.under(engine, flag => engine.runtime.inspect(params.url, folder, flag));
+    } finally {
+      folders.delete(params.url);
+    }
   },
   async encode({ model, bytes }, job) {
     const engine = await started;
@@ -121,8 +157,13 @@ const handlers: Handlers = {
     const { runtime, ...engine } = await started;
     switch (params.kind) {
       case "folder": {
-        const { kind, part, url, as, ...options } = params;
-        return job.under({ runtime, ...engine }, flag => runtime.config(part, url, undefined, options, flag));
+        const { part, url } = params;
+        try {
+          const folder = loadable(params, job);
+          return await job.under({ runtime, ...engine }, flag => runtime.config(part, url, undefined, folder, flag));
+        } finally {
+          folders.delete(url);
+        }
       }
       case "json":
         return job.under({ runtime, ...engine }, flag => runtime.config(params.part, undefined, params.json, undefined, flag));
@@ -153,12 +194,7 @@ const handlers: Handlers = {
     );
   },
   async release({ kind, handle }) {
-    const all = kind === "model" ? models : images;
-    // In turn: what runs now may be using it.
-    await inTurn(async () => {
-      all.get(handle)?.free();
-      all.delete(handle);
-    });
+    await release<{ free(): void }>(kind === "model" ? models : images, handle);
     return null;
   },
   async cache() {
@@ -171,6 +207,60 @@ const handlers: Handlers = {
   async clearCache() {
     await (await started).runtime.clearCache();
     return null;
+  },
+};
+
+/** Files that the user has picked, by the address of their folder, while it is being loaded. */
+const folders = new Map<string, ReadonlyMap<string, Blob>>();
+answerLocally(async ({ href, origin }) => {
+  if (origin !== new URL(PICKED).origin) return undefined;
+  for (const [folder, files] of folders) if (href.startsWith(folder)) return files.get(decodeURIComponent(href.slice(folder.length))) ?? null;
+  return null;
+});
+
+/** The options of a load as the engine takes them. */
+function loadable({ url, integrity, request, as, arithmetic, keep, resolves, files }: LoadParams, { id: load }: Job): cpu.LoadOptions {
+  if (files !== undefined) folders.set(url, files);
+  return {
+    ...(integrity !== undefined && { integrity }),
+    ...(request !== undefined && { request }),
+    ...(as !== undefined && { as }),
+    ...(arithmetic !== undefined && { arithmetic }),
+    ...(keep !== undefined && { keep }),
+    ...(resolves && { resolve: async (file: string) => String(await ask({ of: "resolve", load, file })) }),
+  };
+}
+
+/** Questions that the page has not answered yet. */
+const questions = new Map<number, { resolve(answer: Answer): void; reject(error: unknown): void }>();
+let nextQuestion = 1;
+function ask(question: Question): Promise<Answer> {
+  const id = nextQuestion++;
+  return new Promise((resolve, reject) => {
+    questions.set(id, { resolve, reject });
+    post({ kind: "ask", id, question });
+  });
+}
+
+/** The page's storage. */
+const driver: cpu.StorageDriver = {
+  async get(name) {
+    const bytes = await ask({ of: "get", name });
+    return bytes instanceof Uint8Array ? bytes : null;
+  },
+  async put(name, bytes) {
+    await ask({ of: "put", name, bytes: new Uint8Array(bytes) });
+  },
+  async delete(name) {
+    await ask({ of: "delete", name });
+  },
+  async list() {
+    const names = await ask({ of: "list" });
+    return Array.isArray(names) ? names : [];
+  },
+  async estimate() {
+    const room = await ask({ of: "estimate" });
+    return room !== null && typeof room === "object" && "persistent" in room ? room : { usage: null, quota: null, persistent: false };
   },
 };
 
@@ -194,12 +284,12 @@ async function start({ device, wasm, storage }: StartParams): Promise<{ engine: 
 // The addresses are written out for bundlers: that is how they find the files.
 async function startCpu(address = new URL("./wasm/blip2_cpu_bg.wasm", import.meta.url).href, storage: StartParams["storage"]): Promise<Engine> {
   await fetchWasm(address, initCpu);
-  return { runtime: await cpu.Runtime.create({ storage }), newFlag: () => new cpu.StopFlag() };
+  return { runtime: await cpu.Runtime.create({ storage }, driver), newFlag: () => new cpu.StopFlag() };
 }
 
 async function startWebgpu(address = new URL("./wasm/blip2_webgpu_bg.wasm", import.meta.url).href, storage: StartParams["storage"]): Promise<Engine> {
   await fetchWasm(address, initWebgpu);
-  return { runtime: await webgpu.Runtime.create({ storage }), newFlag: () => new webgpu.StopFlag() };
+  return { runtime: await webgpu.Runtime.create({ storage }, driver), newFlag: () => new webgpu.StopFlag() };
 }
 
 async function fetchWasm(url: string, init: (input: { module_or_path: Response }) => Promise<unknown>): Promise<void> {
@@ -235,6 +325,14 @@ function keep<T extends { free(): void }>(all: Map<number, T>, handle: number, t
   }
   all.set(handle, thing);
   return handle;
+}
+
+/** In turn: what runs now may be using it. */
+function release<T extends { free(): void }>(all: Map<number, T>, handle: number): Promise<void> {
+  return inTurn(async () => {
+    all.get(handle)?.free();
+    all.delete(handle);
+  });
 }
 
 function held<T>(all: Map<number, T>, handle: number): T {
@@ -280,6 +378,14 @@ function receive(request: Request): void {
     case "stop":
       jobs.get(request.id)?.stop();
       break;
+    case "answer":
+    case "refusal": {
+      const question = questions.get(request.id);
+      questions.delete(request.id);
+      if (request.kind === "answer") question?.resolve(request.result);
+      else question?.reject(request.error);
+      break;
+    }
     case "start":
     case "load":
     case "inspect":

@@ -6,6 +6,7 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod error;
+mod loading;
 mod model;
 mod options;
 mod stop;
@@ -36,10 +37,11 @@ use self::towers::Towers;
 use crate::delivery::address::Address;
 use crate::delivery::browser::Browser;
 use crate::delivery::cache::Cache;
+use crate::delivery::custom_storage::StorageDriver;
 use crate::delivery::fetch::{Access, Freshness, Retry, Size, Wanted, fetch};
 use crate::delivery::indexed_db::IndexedDb;
 use crate::delivery::storage::{AnyStorage, Memory};
-use crate::delivery::{Source, inspect, load_files};
+use crate::delivery::{inspect, load_files};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig, config_json};
@@ -81,14 +83,20 @@ pub struct Runtime {
 
 #[wasm_bindgen]
 impl Runtime {
-    /// Errors: webgpu-unavailable, option-unsupported, input-invalid.
+    /// `driver`: of the storage `custom`. Errors: webgpu-unavailable, option-unsupported, input-invalid.
     #[wasm_bindgen(unchecked_return_type = "Promise<Runtime>")]
-    pub fn create(#[wasm_bindgen(unchecked_param_type = "RuntimeOptions | undefined")] options: JsValue) -> Promise {
+    pub fn create(
+        #[wasm_bindgen(unchecked_param_type = "RuntimeOptions | undefined")] options: JsValue,
+        driver: Option<StorageDriver>,
+    ) -> Promise {
         promise(async move {
             let storage = options::runtime(&options)?.storage;
             let cache = Cache::new(match storage {
                 StorageKind::IndexedDb => AnyStorage::IndexedDb(IndexedDb::default()),
                 StorageKind::Memory => AnyStorage::Memory(Memory::default()),
+                StorageKind::Custom => {
+                    AnyStorage::Custom(driver.ok_or_else(|| Error::input("storage", "a custom one needs its driver"))?.into())
+                }
             });
             let device = device().await?;
             #[cfg(feature = "webgpu")]
@@ -106,7 +114,8 @@ impl Runtime {
         to_js(&facts)
     }
 
-    /// Loads the model folder at an absolute address. Errors: those of `delivery::load_model` and of the models; aborted.
+    /// Loads the model folder at an absolute address. `onMilestone` hears what of it works before all does, with the model as far
+    /// as it is there: each time another handle of the same. Errors: those of `delivery::load_model` and of the models; aborted.
     #[wasm_bindgen(unchecked_return_type = "Promise<Model>")]
     pub fn load(
         &self,
@@ -115,14 +124,20 @@ impl Runtime {
         #[wasm_bindgen(js_name = onProgress, unchecked_param_type = "((progress: Progress) => void) | undefined")] on_progress: Option<
             Function,
         >,
+        #[wasm_bindgen(js_name = onMilestone, unchecked_param_type = "((milestone: Milestone, model: Model) => void) | undefined")]
+        on_milestone: Option<Function>,
         flag: &StopFlag,
     ) -> Promise {
         let (shared, flag) = (self.shared.clone(), flag.listen());
         promise(async move {
-            let (address, (options, class, arithmetic)) = (Address::parse(&url)?, options::load(&options)?);
-            let device = shared.device.clone().with_arithmetic(arithmetic);
+            let wish = options::load(&url, &options)?;
             let mut progress = |event| call(on_progress.as_ref(), || to_js(&event));
-            flag.guard(Model::load(shared, device, address, class, &options, &mut progress)).await.map(JsValue::from)
+            let mut milestone = |reached, model: Model| {
+                if let Some(function) = &on_milestone {
+                    let _ = function.call2(&JsValue::UNDEFINED, &to_js(&reached), &model.into());
+                }
+            };
+            flag.guard(loading::load(shared, &wish, &mut progress, &mut milestone)).await.map(JsValue::from)
         })
     }
 
@@ -136,10 +151,9 @@ impl Runtime {
     ) -> Promise {
         let (shared, flag) = (self.shared.clone(), flag.listen());
         promise(async move {
-            let (address, (options, ..)) = (Address::parse(&url)?, options::load(&options)?);
-            let source = Source { address: &address, network: &Browser, cache: &shared.cache };
-            let found = flag.guard(inspect(&source, &options)).await?;
-            let (url, index) = (address.as_str(), model::index_facts(&found.index));
+            let wish = options::load(&url, &options)?;
+            let found = flag.guard(inspect(&wish.source(&shared), &wish.options)).await?;
+            let (url, index) = (wish.address.as_str(), model::index_facts(&found.index));
             let (memory, fits) = (fit::memory(&found.index), fit::fits(&shared.device, &found.index, machine_memory()));
             let facts = json!({ "url": url, "bytes": found.bytes, "cached": found.cached, "memory": memory, "fits": fits, "index": index });
             Ok(to_js(&facts))
@@ -163,9 +177,8 @@ impl Runtime {
             let bytes = match (url, json) {
                 (None, Some(json)) => json.into_bytes(),
                 (Some(url), None) => {
-                    let (address, (options, ..)) = (Address::parse(&url)?, options::load(&options)?);
-                    let source = Source { address: &address, network: &Browser, cache: &shared.cache };
-                    let (_, files) = flag.guard(load_files(&source, &options, &mut |_| {})).await?;
+                    let wish = options::load(&url, &options)?;
+                    let (_, files) = flag.guard(load_files(&wish.source(&shared), &wish.options, &mut |_| {})).await?;
                     config_json(&files)?.to_vec()
                 }
                 _ => return Err(Error::input("config", "an address or JSON is expected")),
@@ -327,7 +340,7 @@ async fn fixture(folder: &Address) -> Result<BTreeMap<String, Vec<u8>>> {
 async fn fixture_file(folder: &Address, name: &str) -> Result<Vec<u8>> {
     let url = folder.file(name)?;
     let wanted = Wanted { name, url: &url, size: Size::AtMost(1 << 28), sha256: None, freshness: Freshness::Revalidate };
-    fetch(&Browser, &wanted, &Access::default(), &Retry::default(), &|_| {}).await
+    fetch(&Browser::default(), &wanted, &Access::default(), &Retry::default(), &|_| {}).await
 }
 
 /// A promise of what the future gives, or of its error as a plain object.

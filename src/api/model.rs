@@ -1,6 +1,6 @@
 //! A loaded model and the images that it has seen.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::rc::{Rc, Weak};
@@ -10,42 +10,57 @@ use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
 use super::error::{error_to_json, to_js};
-use super::options::As;
+use super::options::Wish;
 use super::stop::StopFlag;
 use super::tensors::{self, tensor_to_js};
-use super::towers::tower_name;
-use super::{Shared, call, options, promise, settle};
-use crate::delivery::address::Address;
-use crate::delivery::browser::Browser;
+use super::{Shared, call, options, promise};
 use crate::delivery::progress::Progress;
-use crate::delivery::{LoadOptions, Loaded, Receiver, Source, load_files, load_model};
-use crate::device::{Arithmetic, Device};
+use crate::delivery::{Hold, load_files};
+use crate::device::Arithmetic;
 use crate::error::{Error, Result};
 use crate::generation::Generated;
-use crate::models::{self, Blip2VisionModel, Class};
 use crate::pace;
 use crate::processor::{Blip2Processor, load_image};
-use crate::tasks::{Answer, AnyModel, ImageFeatures, Plain, RetrievalImage};
+use crate::tasks::{Answer, AnyModel, ImageFeatures, PictureEncoder, Plain, RetrievalImage, Task};
 use crate::weights::index::{Index, Stage};
-use crate::weights::{Weights, fit, shard};
 
-/// Uploads in flight: more of them pile up as copies beside the weights.
-const UPLOAD_LIMIT: usize = 64 << 20;
-
-struct Inner {
-    shared: Rc<Shared>,
-    arithmetic: Arithmetic,
-    class: &'static str,
-    model: AnyModel,
+/// A model from the moment its configs are known: what is there of it is there for good, and the rest may still come.
+pub(super) struct Inner {
+    pub shared: Rc<Shared>,
+    pub arithmetic: Arithmetic,
+    pub class: &'static str,
+    pub can: &'static [Task],
+    pub url: String,
+    /// Of its index.
+    pub facts: Value,
+    pub bytes: u64,
     /// The vision tower is another model's.
-    shares_tower: bool,
-    url: String,
-    loaded: Loaded,
+    pub shares_tower: bool,
+    /// Of a generation class: it encodes pictures before the language model is there.
+    pub encoder: OnceCell<PictureEncoder>,
+    /// All of it.
+    pub model: OnceCell<AnyModel>,
+    pub arrival: OnceCell<Arrival>,
     /// Images of a retrieval model by their ids, as long as JavaScript holds them.
-    images: RefCell<BTreeMap<u32, Weak<RetrievalImage>>>,
+    pub images: RefCell<BTreeMap<u32, Weak<RetrievalImage>>>,
+}
+
+/// How a whole model came.
+#[derive(Default)]
+pub(super) struct Arrival {
+    /// Bytes that were in the cache.
+    pub cached: u64,
+    pub storage_error: Option<Error>,
+    /// Its files stay in the cache as long as it lives.
+    pub _hold: Option<Hold>,
 }
 
 impl Inner {
+    /// Errors: input-invalid while it is not loaded whole.
+    fn model(&self) -> Result<&AnyModel> {
+        self.model.get().ok_or_else(|| Error::input("model", "is not loaded that far"))
+    }
+
     /// Errors: input-invalid for an id that is none of this model's.
     fn images(&self, ids: &[u32]) -> Result<Vec<Rc<RetrievalImage>>> {
         let images = self.images.borrow();
@@ -59,111 +74,30 @@ impl Inner {
 /// A model on the device. Freed while images of it live, it stays until they are freed.
 #[wasm_bindgen]
 pub struct Model {
-    inner: Rc<Inner>,
+    pub(super) inner: Rc<Inner>,
 }
 
 impl Model {
-    pub(super) async fn load(
-        shared: Rc<Shared>,
-        device: Device,
-        address: Address,
-        class: As,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<Self> {
-        let class = match class {
-            As::Processor => return Self::processor(shared, &address, options, progress).await,
-            As::Class(class) => Some(class),
-            As::Saved => None,
-        };
-        let mut uploads = Uploads { shared: &shared, device: &device, class, files: BTreeMap::new(), begun: None, in_flight: 0 };
-        let source = Source { address: &address, network: &Browser, cache: &shared.cache };
-        let loaded = load_model(&source, options, progress, &mut uploads).await?;
-        let Uploads { files, begun, .. } = uploads;
-        let Begun { class, weights, tower, tower_name } =
-            begun.ok_or_else(|| Error::config("config.json", "is not in the model folder"))?;
-        let shares_tower = tower.is_some();
-        let model = AnyModel::load(&device, class, &files, &weights, tower)?;
-        if let (Some(name), Some(tower)) = (tower_name, model.vision_model()) {
-            shared.towers.remember(name, &tower);
-        }
-        let (class, url) = (class.name(), address.as_str().into());
+    /// HF `Blip2Processor`: small files alone.
+    pub(super) async fn processor(shared: Rc<Shared>, wish: &Wish, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
+        let (index, files) = load_files(&wish.source(&shared), &wish.options, progress).await?;
+        let model = AnyModel::Processor(Box::new(Blip2Processor::from_files(&files)?));
         Ok(Self {
             inner: Rc::new(Inner {
+                arithmetic: shared.device.arithmetic,
                 shared,
-                arithmetic: device.arithmetic,
-                class,
-                model,
-                shares_tower,
-                url,
-                loaded,
+                class: options::PROCESSOR,
+                can: &[],
+                url: wish.address.as_str().into(),
+                facts: index_facts(&index),
+                bytes: files.values().map(|bytes| bytes.len() as u64).sum(),
+                shares_tower: false,
+                encoder: OnceCell::new(),
+                model: OnceCell::from(model),
+                arrival: OnceCell::from(Arrival::default()),
                 images: RefCell::default(),
             }),
         })
-    }
-}
-
-impl Model {
-    /// Small files alone.
-    async fn processor(shared: Rc<Shared>, address: &Address, options: &LoadOptions, progress: &mut dyn FnMut(Progress)) -> Result<Self> {
-        let source = Source { address, network: &Browser, cache: &shared.cache };
-        let (index, files) = load_files(&source, options, progress).await?;
-        let model = AnyModel::Processor(Box::new(Blip2Processor::from_files(&files)?));
-        let bytes = files.values().map(|bytes| bytes.len() as u64).sum();
-        let loaded = Loaded { index, bytes, cached: 0, storage_error: None };
-        let (class, url, images) = (options::PROCESSOR, address.as_str().into(), RefCell::default());
-        let arithmetic = shared.device.arithmetic;
-        Ok(Self { inner: Rc::new(Inner { shared, arithmetic, class, model, shares_tower: false, url, loaded, images }) })
-    }
-}
-
-/// Takes each shard to the device as it comes.
-struct Uploads<'a> {
-    shared: &'a Shared,
-    device: &'a Device,
-    /// What it is to be loaded as, if not as it was saved.
-    class: Option<Class>,
-    files: BTreeMap<String, Vec<u8>>,
-    begun: Option<Begun>,
-    in_flight: usize,
-}
-
-/// What the configs have decided.
-struct Begun {
-    class: Class,
-    weights: Weights,
-    /// Another model's, of the same weights.
-    tower: Option<Rc<Blip2VisionModel>>,
-    tower_name: Option<String>,
-}
-
-impl Receiver for Uploads<'_> {
-    fn files(&mut self, index: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()> {
-        fit::check(&self.shared.device, index)?;
-        let config = models::config_json(&files)?;
-        let class = self.class.map_or_else(|| Class::of(config), Ok)?;
-        let weights = Weights::new(self.device, models::plan_class(class, config)?);
-        let shares = matches!(class, Class::Blip2ForConditionalGeneration | Class::Blip2Model | Class::Blip2ForImageTextRetrieval);
-        let tower_name = shares.then(|| tower_name(config, index, self.device.arithmetic)).transpose()?;
-        let tower = tower_name.as_ref().and_then(|name| self.shared.towers.find(name));
-        self.begun = Some(Begun { class, weights, tower, tower_name });
-        self.files = files;
-        Ok(())
-    }
-
-    async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()> {
-        let Some(begun) = &self.begun else { return Ok(()) };
-        let of_tower = index.files.get(file).is_some_and(|entry| entry.stage == Some(Stage::Vision));
-        if begun.tower.is_none() || !of_tower {
-            shard::push(&begun.weights, index, file, bytes)?;
-            self.in_flight += bytes.len();
-        }
-        if self.in_flight >= UPLOAD_LIMIT {
-            settle(&self.shared.device).await?;
-            self.in_flight = 0;
-        }
-        pace::macrotask().await;
-        Ok(())
     }
 }
 
@@ -171,21 +105,22 @@ impl Receiver for Uploads<'_> {
 impl Model {
     #[wasm_bindgen(unchecked_return_type = "ModelInfo")]
     pub fn info(&self) -> JsValue {
-        let Inner { shared, arithmetic, class, model, shares_tower, url, loaded, .. } = &*self.inner;
+        let Inner { shared, arithmetic, class, can, url, facts, bytes, shares_tower, arrival, .. } = &*self.inner;
         let from_another: &[Stage] = if *shares_tower { &[Stage::Vision] } else { &[] };
-        let storage_error = loaded.storage_error.as_ref().map(error_to_json);
+        let (arrival, whole) = (arrival.get(), arrival.get().is_some());
+        let storage_error = arrival.and_then(|arrival| arrival.storage_error.as_ref()).map(error_to_json);
         to_js(&json!({
             "url": url,
-            "bytes": loaded.bytes,
-            "cached": loaded.cached,
-            "kept": storage_error.is_none(),
+            "bytes": bytes,
+            "cached": arrival.map_or(0, |arrival| arrival.cached),
+            "kept": whole && storage_error.is_none(),
             "storageError": storage_error,
             "device": shared.device.kind,
             "arithmetic": arithmetic,
-            "index": index_facts(&loaded.index),
+            "index": facts,
             "shared": from_another,
             "class": class,
-            "can": model.tasks(),
+            "can": can,
         }))
     }
 
@@ -200,10 +135,10 @@ impl Model {
             drop(bytes);
             let id = inner.shared.images.get() + 1;
             inner.shared.images.set(id);
-            let seen = match &inner.model {
-                AnyModel::Generation(model) => Seen::Generation(Rc::new(flag.guard(model.encode(&image)).await?)),
-                _ => {
-                    let seen = Rc::new(flag.guard(inner.model.retrieval()?.encode(&image)).await?);
+            let seen = match inner.encoder.get() {
+                Some(encoder) => Seen::Generation(Rc::new(flag.guard(encoder.encode(&image)).await?)),
+                None => {
+                    let seen = Rc::new(flag.guard(inner.model()?.retrieval()?.encode(&image)).await?);
                     let mut images = inner.images.borrow_mut();
                     images.retain(|_, image| image.strong_count() > 0);
                     images.insert(id, Rc::downgrade(&seen));
@@ -229,7 +164,7 @@ impl Model {
         let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
             let options::RankOptions { rerank } = options::rank(&options)?;
-            let (model, images) = (inner.model.retrieval()?, inner.images(&ids)?);
+            let (model, images) = (inner.model()?.retrieval()?, inner.images(&ids)?);
             let images: Vec<&RetrievalImage> = images.iter().map(Rc::as_ref).collect();
             let ranked = flag.guard(model.rank(&images, &text, rerank)).await?;
             let ranked: Vec<Value> =
@@ -243,7 +178,7 @@ impl Model {
     pub fn similarities(&self, ids: Vec<u32>, texts: Vec<String>, flag: &StopFlag) -> Promise {
         let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
-            let (model, images) = (inner.model.retrieval()?, inner.images(&ids)?);
+            let (model, images) = (inner.model()?.retrieval()?, inner.images(&ids)?);
             let images: Vec<&RetrievalImage> = images.iter().map(Rc::as_ref).collect();
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let data = flag.guard(model.itc(&images, &texts)).await?.concat();
@@ -256,7 +191,7 @@ impl Model {
     pub fn matches(&self, id: u32, texts: Vec<String>, flag: &StopFlag) -> Promise {
         let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
-            let (model, images) = (inner.model.retrieval()?, inner.images(&[id])?);
+            let (model, images) = (inner.model()?.retrieval()?, inner.images(&[id])?);
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let probabilities = flag.guard(model.itm(&images[0], &texts)).await?;
             Ok(Float32Array::from(&probabilities[..]).into())
@@ -274,7 +209,7 @@ impl Model {
     ) -> Promise {
         let (inner, flag) = (self.inner.clone(), flag.listen());
         promise(async move {
-            let outputs = flag.guard(inner.model.call(&inner.shared.device, &method, tensors::arguments(&inputs)?)).await?;
+            let outputs = flag.guard(inner.model()?.call(&inner.shared.device, &method, tensors::arguments(&inputs)?)).await?;
             Ok(tensors::outputs_to_js(&outputs))
         })
     }
@@ -296,7 +231,7 @@ impl Model {
                 call(on_step.as_ref(), || to_js(&ids));
                 if flag.is_raised() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             };
-            let model = inner.model.generation()?;
+            let model = inner.model()?.generation()?;
             let Generated { ids, sequences_scores, finish } = flag.guard_stopped(model.generate_ids(arguments, &config, &mut step)).await?;
             Ok(to_js(&json!({ "ids": ids, "sequences_scores": sequences_scores, "finish": finish })))
         })
@@ -316,7 +251,7 @@ impl Model {
             if flag.is_raised() {
                 return Err(Error::Aborted {});
             }
-            let processor = inner.model.processor()?;
+            let processor = inner.model()?.processor()?;
             let mut fields = vec![];
             let pictures = tensors::files("images", &images)?;
             if let Some(files) = &pictures {
@@ -347,7 +282,7 @@ impl Model {
         let inner = self.inner.clone();
         promise(async move {
             let rows: Vec<Vec<u32>> = options::read_value("ids", &rows)?;
-            Ok(to_js(&inner.model.processor()?.batch_decode(&rows, skip_special_tokens)?))
+            Ok(to_js(&inner.model()?.processor()?.batch_decode(&rows, skip_special_tokens)?))
         })
     }
 }
@@ -394,7 +329,7 @@ impl Image {
             Seen::Retrieval(_) => None,
         };
         promise(async move {
-            let model = inner.model.generation()?;
+            let model = inner.model()?.generation()?;
             let features = features.ok_or_else(|| Error::input("image", "was encoded for another model"))?;
             let config = options::generation(&options)?;
             let nothing_yet = Cell::new(true);
@@ -422,9 +357,9 @@ impl Image {
         promise(async move {
             let map = match seen {
                 Seen::Generation(features) => {
-                    flag.guard(inner.model.generation()?.attention(features.picture(), prompt.as_deref(), &text)).await?
+                    flag.guard(inner.model()?.generation()?.attention(features.picture(), prompt.as_deref(), &text)).await?
                 }
-                Seen::Retrieval(image) => flag.guard(inner.model.retrieval()?.attention(&image, &text)).await?,
+                Seen::Retrieval(image) => flag.guard(inner.model()?.retrieval()?.attention(&image, &text)).await?,
             };
             let floats = |values: &[f32]| JsValue::from(Float32Array::from(values));
             let shape = json!({ "tokens": map.tokens.len(), "queries": map.num_queries, "rows": map.rows, "columns": map.columns });

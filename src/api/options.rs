@@ -1,14 +1,17 @@
 //! Options as JavaScript gives them: plain objects, under HF's names. An unknown one is an error, never silence.
 
-use js_sys::JSON;
-
+use js_sys::{Function, JSON, Reflect};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use wasm_bindgen::JsValue;
+use wasm_bindgen::{JsCast, JsValue};
 
-use crate::delivery::LoadOptions;
+use super::Shared;
+use crate::delivery::address::Address;
+use crate::delivery::browser::Browser;
 use crate::delivery::fetch::Access;
+use crate::delivery::storage::AnyStorage;
+use crate::delivery::{LoadOptions, Source};
 use crate::device::Arithmetic;
 use crate::error::{Error, Result};
 use crate::generation::GenerationConfig;
@@ -22,6 +25,8 @@ pub(super) enum StorageKind {
     #[default]
     IndexedDb,
     Memory,
+    /// The caller's own.
+    Custom,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -35,15 +40,38 @@ pub(super) fn runtime(options: &JsValue) -> Result<RuntimeOptions> {
     read("options", options)
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Load {
     integrity: Option<String>,
     request: Access,
+    keep: bool,
     /// Another class than the one that was saved.
     #[serde(rename = "as")]
     class: Option<String>,
     arithmetic: Option<Arithmetic>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        let LoadOptions { integrity, request, keep } = LoadOptions::default();
+        Self { integrity, request, keep, class: None, arithmetic: None }
+    }
+}
+
+/// What is asked of a model folder.
+pub(super) struct Wish {
+    pub address: Address,
+    pub network: Browser,
+    pub options: LoadOptions,
+    pub class: As,
+    pub arithmetic: Arithmetic,
+}
+
+impl Wish {
+    pub fn source<'a>(&'a self, shared: &'a Shared) -> Source<'a, Browser, AnyStorage> {
+        Source { address: &self.address, network: &self.network, cache: &shared.cache }
+    }
 }
 
 /// What a folder is loaded as.
@@ -59,14 +87,29 @@ pub(super) enum As {
 pub(super) const PROCESSOR: &str = "Blip2Processor";
 
 /// Where nothing is said, a CPU takes the arithmetic that it is fast with. Errors: option-unsupported, input-invalid, model-unsupported.
-pub(super) fn load(options: &JsValue) -> Result<(LoadOptions, As, Arithmetic)> {
-    let Load { integrity, request, class, arithmetic } = read("options", options)?;
+pub(super) fn load(url: &str, options: &JsValue) -> Result<Wish> {
+    let Load { integrity, request, keep, class, arithmetic } = read("options", options)?;
     let class = match class.as_deref() {
         None => As::Saved,
         Some(PROCESSOR) => As::Processor,
         Some(name) => As::Class(Class::from_name(name)?),
     };
-    Ok((LoadOptions { integrity, request }, class, arithmetic.unwrap_or(Arithmetic::Int8Activations)))
+    Ok(Wish {
+        address: Address::parse(url)?,
+        network: Browser { resolve: function(options, "resolve")? },
+        options: LoadOptions { integrity, request, keep },
+        class,
+        arithmetic: arithmetic.unwrap_or(Arithmetic::Int8Activations),
+    })
+}
+
+/// The option of this name, which is no plain value. Errors: input-invalid.
+fn function(options: &JsValue, name: &str) -> Result<Option<Function>> {
+    let value = if options.is_object() { Reflect::get(options, &name.into()).unwrap_or_default() } else { JsValue::UNDEFINED };
+    if value.is_undefined() {
+        return Ok(None);
+    }
+    value.dyn_into().map(Some).map_err(|_| Error::input(name, "a function is expected"))
 }
 
 /// How images are ranked.

@@ -6,7 +6,7 @@ use wasm_bindgen::prelude::*;
 const TYPES: &str = r#"
 /** What every failure rejects with, or throws. `facts`: the fields of the error. */
 export interface WasmError { code: string; message: string; hint: string; retryable: boolean; facts: Record<string, unknown> }
-export interface RuntimeOptions { storage?: "indexeddb" | "memory" }
+export interface RuntimeOptions { storage?: "indexeddb" | "memory" | "custom" }
 export interface Adapter {
   name: string; backend: string; software: boolean; subgroups: boolean; f16: boolean; kind: "cpu" | "webgpu";
   /** Which of their ways kernels take: `device::Tuning`. */
@@ -22,6 +22,10 @@ export interface LoadOptions {
     readonly query?: string;
     readonly addresses?: Readonly<Record<string, string>>;
   };
+  /** Whether what comes is kept in the cache; it is, if absent. */
+  keep?: boolean;
+  /** Where each file is fetched from: a promise of its address. */
+  resolve?: (file: string) => Promise<string>;
   /** One of HF's classes, where it is not the one that was saved. */
   as?: string;
   /** On the CPU, of q8 and q4 weights: "int8" (the default there) is several times as fast and about 1 % off, "exact" is not. On a GPU that has it, "f16" computes pictures and prompts in halves, about 0.1 % off. */
@@ -46,7 +50,7 @@ export interface Totals { loaded: number; total: number; cached: number; rate: n
 /** memory: what it takes while it works. fits: `tight` where that is more than half of the machine's memory, as far as it is known. */
 export interface Inspection { url: string; bytes: number; cached: number; memory: number; fits: "yes" | "tight" | "no"; index: IndexFacts }
 export interface CacheReport {
-  storage: "indexeddb" | "memory";
+  storage: "indexeddb" | "memory" | "custom";
   persistent: boolean;
   usage: number | null;
   quota: number | null;
@@ -56,6 +60,9 @@ export interface CacheReport {
 }
 /** used: milliseconds since 1970 */
 export interface CachedModel { url: string; bytes: number; files: number; used: number }
+/** What of a model works before all of it does: its vision tower, which other models may share; all but its language model. */
+export type Milestone = "vision" | "retrieval";
+/** cached, kept and storageError say something of a model that is loaded whole. */
 export interface ModelInfo {
   url: string;
   bytes: number;

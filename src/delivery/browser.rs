@@ -1,6 +1,6 @@
 //! The network of a worker: `fetch` with a streaming reader.
 
-use js_sys::{Object, Reflect, Uint8Array};
+use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, ReadableStreamDefaultReader, RequestInit, Response, WorkerGlobalScope};
@@ -10,7 +10,11 @@ use super::fetch::{Access, Body, Credentials, Freshness, Get, Network, Reply};
 use crate::error::{Error, Result};
 use crate::pace;
 
-pub struct Browser;
+#[derive(Default)]
+pub struct Browser {
+    /// The caller's word on where each file is: its name → a promise of its address.
+    pub resolve: Option<Function>,
+}
 
 /// Ends the transfer when it is dropped.
 struct Abort(AbortController);
@@ -46,6 +50,14 @@ impl Network for Browser {
             retry_after: header("retry-after"),
             body: Stream { url: request.url.into(), reader, _abort: abort },
         })
+    }
+
+    async fn locate(&self, name: &str) -> Result<Option<String>> {
+        let Some(resolve) = &self.resolve else { return Ok(None) };
+        let failed = |error: JsValue| Error::Network { url: name.into(), status: None, reason: message(&error) };
+        let said = resolve.call1(&JsValue::UNDEFINED, &name.into()).map_err(failed)?;
+        let address = JsFuture::from(Promise::resolve(&said)).await.map_err(failed)?;
+        address.as_string().map(Some).ok_or_else(|| Error::input("resolve", format!("of {name}: an address is expected")))
     }
 
     async fn sleep(&self, milliseconds: u32) {

@@ -43,19 +43,20 @@ impl Access {
         !self.headers.is_empty() || self.credentials == Credentials::Include
     }
 
-    /// Where a file is fetched from, and with what: headers and credentials are for the folder's own origin. Errors: input-invalid.
-    pub fn way_to(&self, folder: &Address, name: &str) -> Result<(String, Self)> {
-        let Some(url) = self.addresses.get(name) else {
+    /// Where a file is fetched from, and with what: headers and credentials are for the folder's own origin. `located` is what the
+    /// caller says of this file alone. Errors: input-invalid.
+    pub fn way_to(&self, folder: &Address, name: &str, located: Option<&str>) -> Result<(String, Self)> {
+        let Some(url) = located.or(self.addresses.get(name).map(String::as_str)) else {
             let url = folder.file(name)?;
             let query = self.query.as_deref().map(|query| format!("?{}", query.trim_start_matches('?')));
             return Ok((url + &query.unwrap_or_default(), self.clone()));
         };
         Address::parse(url)?;
         if origin(url) == origin(folder.as_str()) {
-            return Ok((url.clone(), self.clone()));
+            return Ok((url.into(), self.clone()));
         }
         let bare = Self { headers: BTreeMap::new(), credentials: Credentials::Omit, ..self.clone() };
-        Ok((url.clone(), bare))
+        Ok((url.into(), bare))
     }
 
     fn allows(&self, to: &str) -> bool {
@@ -101,6 +102,10 @@ pub trait Network {
     type Body: Body;
     /// An error is a connection that failed, without an answer. Errors: network.
     async fn get(&self, request: &Get<'_>) -> Result<Reply<Self::Body>>;
+    /// Where the caller wants a file of the folder to be fetched from; `None`: where it lies. Errors: network.
+    async fn locate(&self, _name: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
     async fn sleep(&self, milliseconds: u32);
     /// Milliseconds since 1970.
     fn now(&self) -> f64;
@@ -496,15 +501,15 @@ mod tests {
         let access = |json| serde_json::from_str::<Access>(json).unwrap();
         let folder = Address::parse("https://host/model").unwrap();
         let signed = access(r#"{"query": "?sig=1&se=2", "headers": {"Authorization": "x"}}"#);
-        assert_eq!(signed.way_to(&folder, "a.bin").unwrap(), (format!("{URL}?sig=1&se=2"), signed.clone()));
+        assert_eq!(signed.way_to(&folder, "a.bin", None).unwrap(), (format!("{URL}?sig=1&se=2"), signed.clone()));
         let each =
             access(r#"{"headers": {"Authorization": "x"}, "addresses": {"a.bin": "https://cdn/q?sig=1", "b.bin": "https://host/b?s"}}"#);
-        let (url, bare) = each.way_to(&folder, "a.bin").unwrap();
+        let (url, bare) = each.way_to(&folder, "a.bin", None).unwrap();
         assert_eq!((url.as_str(), bare.is_private()), ("https://cdn/q?sig=1", false));
-        assert!(each.way_to(&folder, "b.bin").unwrap().1.is_private());
-        assert_eq!(each.way_to(&folder, "c.bin").unwrap().0, "https://host/model/c.bin");
+        assert!(each.way_to(&folder, "b.bin", None).unwrap().1.is_private());
+        assert_eq!(each.way_to(&folder, "c.bin", None).unwrap().0, "https://host/model/c.bin");
         let odd = access(r#"{"addresses": {"a.bin": "file:///etc/passwd"}}"#);
-        assert_eq!(odd.way_to(&folder, "a.bin").unwrap_err().code(), "input-invalid");
+        assert_eq!(odd.way_to(&folder, "a.bin", None).unwrap_err().code(), "input-invalid");
     }
 
     #[test]

@@ -3,8 +3,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Deserialize;
-
 use super::address::Address;
 use super::cache::{Cache, Content, Hold, Record};
 use super::fetch::{Access, Freshness, Network, Retry, Size, Wanted, fetch};
@@ -23,12 +21,19 @@ const AT_ONCE: usize = 4;
 const PATIENCE_MS: u32 = 10_000;
 
 /// What a caller of `load` may ask for.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LoadOptions {
     /// `sha256-…` of the index, and through it of every file.
     pub integrity: Option<String>,
     pub request: Access,
+    /// Whether what comes is kept in the cache.
+    pub keep: bool,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { integrity: None, request: Access::default(), keep: true }
+    }
 }
 
 /// Who uses the files as they come.
@@ -87,7 +92,7 @@ pub async fn load_model<N: Network, S: Storage>(
 ) -> Result<Loaded> {
     let (index, index_bytes) = fetch_index(source, options).await?;
     let planned = plan(&index);
-    let keeper = Keeper::new(source, &planned, &index_bytes).await;
+    let keeper = Keeper::new(source, options, &planned, &index_bytes).await;
     let clock = || source.network.now();
     let meter = Meter::new(source.address.as_str(), expected(&planned, &keeper), &clock, progress);
     let delivery = Delivery { source, options, keeper: &keeper, meter: &meter };
@@ -111,7 +116,7 @@ pub async fn load_files<N: Network, S: Storage>(
 ) -> Result<(Index, BTreeMap<String, Vec<u8>>)> {
     let (index, index_bytes) = fetch_index(source, options).await?;
     let planned: Vec<Planned> = plan(&index).into_iter().filter(|file| file.stage.is_none()).collect();
-    let keeper = Keeper::new(source, &planned, &index_bytes).await;
+    let keeper = Keeper::new(source, options, &planned, &index_bytes).await;
     let clock = || source.network.now();
     let meter = Meter::new(source.address.as_str(), expected(&planned, &keeper), &clock, progress);
     let delivery = Delivery { source, options, keeper: &keeper, meter: &meter };
@@ -160,7 +165,8 @@ fn plan(index: &Index) -> Vec<Planned> {
 /// From the host, or where it cannot be reached, as it was kept.
 async fn fetch_index<N: Network, S: Storage>(source: &Source<'_, N, S>, options: &LoadOptions) -> Result<(Index, Vec<u8>)> {
     let expected = options.integrity.as_deref().map(sha256_of).transpose()?;
-    let (url, access) = options.request.way_to(source.address, INDEX_FILE)?;
+    let located = source.network.locate(INDEX_FILE).await?;
+    let (url, access) = options.request.way_to(source.address, INDEX_FILE, located.as_deref())?;
     let kept = kept_index(source).await.filter(|(content, _)| expected.as_ref().is_none_or(|expected| content.sha256 == *expected));
     let bytes = match kept {
         // Its hash is known, so the host has nothing to add.
@@ -194,20 +200,22 @@ struct Keeper<'a, S> {
     cache: &'a Cache<S>,
     url: &'a str,
     now: f64,
+    /// Whether anything is to be kept.
+    wanted: bool,
     kept: BTreeSet<Content>,
     hold: Hold,
     error: RefCell<Option<Error>>,
 }
 
 impl<'a, S: Storage> Keeper<'a, S> {
-    async fn new<N: Network>(source: &Source<'a, N, S>, planned: &[Planned], index: &[u8]) -> Self {
+    async fn new<N: Network>(source: &Source<'a, N, S>, options: &LoadOptions, planned: &[Planned], index: &[u8]) -> Self {
         let (kept, error) = match source.cache.contents().await {
             Ok(kept) => (kept, None),
             Err(error) => (BTreeSet::new(), Some(error)),
         };
         let holds = planned.iter().map(|file| file.content.clone()).chain([Content::of(index)]).collect();
         let (cache, url, now) = (source.cache, source.address.as_str(), source.network.now());
-        Self { cache, url, now, kept, hold: cache.hold(url, holds).await, error: RefCell::new(error) }
+        Self { cache, url, now, wanted: options.keep, kept, hold: cache.hold(url, holds).await, error: RefCell::new(error) }
     }
 
     fn has(&self, content: &Content) -> bool {
@@ -215,7 +223,7 @@ impl<'a, S: Storage> Keeper<'a, S> {
     }
 
     fn keeps(&self) -> bool {
-        self.error.borrow().is_none()
+        self.wanted && self.error.borrow().is_none()
     }
 
     fn note<T>(&self, result: Result<T>) -> Option<T> {
@@ -316,7 +324,8 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
         if let Some(bytes) = self.keeper.get_anew(&file.content).await {
             return Ok(Step::Arrived { file, bytes, cached: true, turn });
         }
-        let (url, access) = self.options.request.way_to(self.source.address, &file.name)?;
+        let located = self.source.network.locate(&file.name).await?;
+        let (url, access) = self.options.request.way_to(self.source.address, &file.name, located.as_deref())?;
         // The browser's own cache would keep a second copy.
         let freshness = if self.keeper.keeps() { Freshness::Bypass } else { Freshness::Any };
         let sha256 = Some(file.content.sha256.as_str());

@@ -7,6 +7,8 @@ pub mod address;
 #[cfg(target_family = "wasm")]
 pub mod browser;
 pub mod cache;
+#[cfg(target_family = "wasm")]
+pub mod custom_storage;
 pub mod fetch;
 #[cfg(target_family = "wasm")]
 pub mod indexed_db;
@@ -20,5 +22,6 @@ pub mod storage;
 #[cfg(test)]
 mod testing;
 
+pub use cache::Hold;
 pub use lanes::{First, race};
 pub use load::{Inspection, LoadOptions, Loaded, Receiver, Source, inspect, load_files, load_model};

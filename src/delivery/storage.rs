@@ -95,6 +95,8 @@ pub enum AnyStorage {
     Memory(Memory),
     #[cfg(target_family = "wasm")]
     IndexedDb(super::indexed_db::IndexedDb),
+    #[cfg(target_family = "wasm")]
+    Custom(super::custom_storage::CustomStorage),
 }
 
 macro_rules! either {
@@ -103,6 +105,8 @@ macro_rules! either {
             AnyStorage::Memory($inner) => $call.await,
             #[cfg(target_family = "wasm")]
             AnyStorage::IndexedDb($inner) => $call.await,
+            #[cfg(target_family = "wasm")]
+            AnyStorage::Custom($inner) => $call.await,
         }
     };
 }

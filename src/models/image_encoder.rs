@@ -53,11 +53,7 @@ impl ImageEncoder {
             vision_model,
             query_tokens: weights.tensor("query_tokens", [1, config.num_query_tokens, width])?,
             qformer: Blip2QFormerModel::load(&config.qformer_config, &weights.at("qformer"))?,
-            language_projection: Linear::load(
-                &weights.at("language_projection"),
-                [width, config.text_config.hidden_size()?],
-                true,
-            )?,
+            language_projection: Linear::load(&weights.at("language_projection"), [width, config.text_config.hidden_size()?], true)?,
         })
     }
 

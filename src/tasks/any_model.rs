@@ -117,13 +117,7 @@ type Outputs = BTreeMap<&'static str, Output>;
 impl AnyModel {
     /// `files` are those of a model folder, by name. What is loaded already takes the place of the weights' own.
     /// Errors: config-invalid, tokenizer-invalid, model-unsupported, weight-missing, weight-shape.
-    pub fn load(
-        device: &Device,
-        class: Class,
-        files: &BTreeMap<String, Vec<u8>>,
-        weights: &Weights,
-        there: There,
-    ) -> Result<Self> {
+    pub fn load(device: &Device, class: Class, files: &BTreeMap<String, Vec<u8>>, weights: &Weights, there: There) -> Result<Self> {
         let There { tower, encoder } = there;
         let json = config_json(files)?;
         let part = || Ok(weights.at(class.prefix(json)?));

@@ -14,17 +14,24 @@ const MARK = "blip2-loading";
 /** So long without a byte, and the reason may be another tab. */
 const QUIET_MS = 1500;
 
+/** Whom a model is brought to. */
+interface User {
+  /** What sees pictures and cannot speak yet; null: it does not come. */
+  prepare(early: Blip2 | null): void;
+  use(model: Blip2): void;
+}
+
 export class Loader {
   private readonly engine: Engine;
   private readonly page: Page;
-  private readonly use: (model: Blip2) => void;
+  private readonly user: User;
   private current: Blip2 | null = null;
   private abort = new AbortController();
 
-  constructor(engine: Engine, page: Page, use: (model: Blip2) => void) {
+  constructor(engine: Engine, page: Page, user: User) {
     this.engine = engine;
     this.page = page;
-    this.use = use;
+    this.user = user;
   }
 
   /** Loads the model of now, or says what it would take. */
@@ -56,7 +63,7 @@ export class Loader {
       dispatch({ type: "model", model: { phase: "ready", info: blip2.info, notKept: storageError === null ? null : problemOf(storageError) } });
       const { current } = this;
       this.current = blip2;
-      this.use(blip2);
+      this.user.use(blip2);
       await current?.dispose();
     } catch (error) {
       mark(null);
@@ -76,14 +83,25 @@ export class Loader {
     };
     const clock = setInterval(() => void ask(), QUIET_MS);
     try {
-      return await this.engine.load(address, {
+      const blip2 = await this.engine.load(address, {
         signal,
+        until: "retrieval",
         onProgress: ({ totals }) => {
           latest = totals;
           heard = performance.now();
           tell(totals, false);
         },
       });
+      // Where another model answers meanwhile, its pictures stay its own.
+      if (this.current === null) this.user.prepare(blip2);
+      try {
+        await blip2.ready();
+      } catch (error) {
+        if (this.current === null) this.user.prepare(null);
+        await blip2.dispose();
+        throw error;
+      }
+      return blip2;
     } finally {
       clearInterval(clock);
       heard = Number.POSITIVE_INFINITY; // an answer that is still on its way comes too late

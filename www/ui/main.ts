@@ -29,7 +29,7 @@ const page = {
   announce: (sentence: string, language?: string | null) => view.announce(sentence, language),
 };
 const writer = new Writer(page);
-const loader = new Loader(engine, page, model => writer.use(model));
+const loader = new Loader(engine, page, writer);
 
 const view = new View({
   choose: () => files.choose(),

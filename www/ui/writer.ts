@@ -17,6 +17,8 @@ export interface Page {
 export class Writer {
   /** Set once it is loaded; another one makes all encodings of the last one worthless. */
   private model: Blip2 | null = null;
+  /** Sees pictures already, while its language model is on the way. */
+  private early: Blip2 | null = null;
   private readonly page: Page;
   private readonly sources = new Map<number, File | URL>();
   private readonly encoded = new Map<number, Promise<Blip2Image>>();
@@ -34,9 +36,16 @@ export class Writer {
     return this.model;
   }
 
+  /** Shows it the picture that waits, so that its words come the sooner; null: it does not come after all. */
+  prepare(early: Blip2 | null): void {
+    if (this.early !== early) this.forgetAll();
+    this.early = early;
+    void this.work();
+  }
+
   use(model: Blip2): void {
-    for (const picture of [...this.encoded.keys()]) this.forget(picture);
-    this.looks.clear();
+    if (this.early !== model) this.forgetAll();
+    this.early = null;
     this.model = model;
     void this.work();
   }
@@ -60,6 +69,12 @@ export class Writer {
   }
 
   async work(): Promise<void> {
+    if (this.model === null && this.early !== null) {
+      const job = nextJob(this.page.state);
+      // What goes wrong is told when its turn comes.
+      if (job !== null && !this.encoded.has(job.picture)) await this.encode(job.picture, this.early, new AbortController().signal).catch(() => {});
+      return;
+    }
     while (this.running === null && this.model !== null) {
       const job = nextJob(this.page.state);
       if (job === null) return;
@@ -185,6 +200,11 @@ export class Writer {
     const [oldest] = encoded.keys();
     if (encoded.size > ENCODED_KEPT && oldest !== undefined) this.forget(oldest);
     return image;
+  }
+
+  private forgetAll(): void {
+    for (const picture of [...this.encoded.keys()]) this.forget(picture);
+    this.looks.clear();
   }
 
   private forget(picture: number): void {
