@@ -3,7 +3,7 @@
 //!
 //! The layers import downwards only (`tests/imports.rs` holds them to it; an arrow reads "is used by"):
 //! `error, device ← weights ← ops ← layers ← models ← generation ← tasks ← api`. `processor` stands on `error` alone,
-//! `delivery` (network and cache) on `error` and `weights`, `convert` and `bench` on `models` and below.
+//! `delivery` (network and cache) on `error` and `weights`, `convert` and `bench` on `models` and below, `batch` on `tasks` and below.
 
 // [rows, n] in the docs is a shape, not a link.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -13,6 +13,8 @@ compile_error!("choose a device: feature `cpu`, feature `webgpu`, or both");
 
 #[cfg(target_family = "wasm")]
 pub mod api;
+#[cfg(not(target_family = "wasm"))]
+pub mod batch;
 pub mod bench;
 #[cfg(not(target_family = "wasm"))]
 pub mod convert;
