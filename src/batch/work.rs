@@ -13,7 +13,7 @@ use crate::models::{Blip2TextModelWithProjection, Blip2VisionModelWithProjection
 use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::{Blip2Processor, BlipImageProcessor, RgbImage, TextOptions};
-use crate::tasks::{Answer, AnyModel, Blip2, Candidate, ImageTextRetrieval, RetrievalImage};
+use crate::tasks::{Answer, AnyModel, Blip2, Candidate, ImageTextRetrieval, RetrievalImage, There};
 use crate::weights::ModelFolder;
 use crate::weights::index::Ui;
 
@@ -58,7 +58,7 @@ fn load(device: &Device, folder: &Path) -> Result<(AnyModel, ModelFolder)> {
     let json = config_json(&folder.files)?;
     let class = Class::of(json)?;
     let weights = folder.weights(device, plan_class(class, json)?)?;
-    Ok((AnyModel::load(device, class, &folder.files, &weights, None)?, folder))
+    Ok((AnyModel::load(device, class, &folder.files, &weights, There::default())?, folder))
 }
 
 impl Work {
