@@ -9,7 +9,7 @@ use js_sys::{Float32Array, Function, Promise};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use super::error::{error_to_json, to_js};
+use super::error::to_js;
 use super::options::As;
 use super::stop::StopFlag;
 use super::tensors::{self, tensor_to_js};
@@ -173,7 +173,7 @@ impl Model {
     pub fn info(&self) -> JsValue {
         let Inner { shared, arithmetic, class, model, shares_tower, url, loaded, .. } = &*self.inner;
         let from_another: &[Stage] = if *shares_tower { &[Stage::Vision] } else { &[] };
-        let storage_error = loaded.storage_error.as_ref().map(error_to_json);
+        let storage_error = loaded.storage_error.as_ref().map(Error::report);
         to_js(&json!({
             "url": url,
             "bytes": loaded.bytes,
