@@ -11,7 +11,7 @@ const USAGE = `Usage: blip2-web convert [OPTIONS] <SRC> <DST>
 Converts a BLIP-2 checkpoint of Hugging Face transformers into a folder for blip2-web.
 
   <SRC>  Folder with config.json, the tokenizer's files and safetensors; or synthetic:NAME, which makes up weights in the shapes of
-         blip2-opt-2.7b, blip2-opt-6.7b, blip2-flan-t5-xl or blip2-itm-vit-g
+         a checkpoint of Salesforce, such as blip2-opt-2.7b
   <DST>  Folder to write
 
   --quant <QUANT>             How weight matrices are stored: f32, f16, q8 or q4 [default: q8]

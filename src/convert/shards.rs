@@ -114,7 +114,7 @@ impl<'a> ShardWriter<'a> {
 }
 
 /// Bytes of one row in a shard.
-fn disk_bytes(quant: Quant, columns: usize) -> usize {
+pub(super) fn disk_bytes(quant: Quant, columns: usize) -> usize {
     let blocks = columns.div_ceil(BLOCK);
     match quant {
         Quant::F32 => columns * 4,
