@@ -15,7 +15,7 @@ await main(async args => {
     { name: "biome", what: "formats and lints of what is not Rust", run: () => steps.formatWeb() },
     { name: "clippy", what: "all targets, warnings denied", run: () => steps.clippy() },
     { name: "docs", what: "cargo doc, warnings denied", run: () => steps.docs() },
-    { name: "wasm", what: "both wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
+    { name: "wasm", what: "the wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
     { name: "types", what: "tsc for page, worker and tests", run: () => steps.types() },
     { name: "sizes", what: "what visitors and developers download", run: () => steps.sizes() },
   ];

@@ -6,13 +6,14 @@ import { bundle } from "./bundle.mjs";
 import { at, filesUnder, must, nodeModule, recall } from "./common.mjs";
 import { notices, ownLicences } from "./notices.mjs";
 import { mirror } from "./site.mjs";
-import { crate, DEVICES, glueDir } from "./wasm.mjs";
+import { CONVERTER, convertWasm, crate, DEVICES, glueDir } from "./wasm.mjs";
 
 /** `built` is what `wasm()` returned; `dir` may be another folder. Returns the files by name. */
 export async function npmPackage(tools, built, { dir = at("package") } = {}) {
   const draft = at("build", "package");
   rmSync(draft, { recursive: true, force: true });
   mkdirSync(draft, { recursive: true });
+  const converter = await convertWasm(tools);
   await must(
     process.execPath,
     [nodeModule("typescript", "bin", "tsc"), "--project", "tsconfig.package.json", "--outDir", draft],
@@ -23,9 +24,9 @@ export async function npmPackage(tools, built, { dir = at("package") } = {}) {
 
   const files = new Map();
   for (const name of filesUnder(draft, name => /\.(js|d\.ts)$/.test(name))) files.set(name, withoutMap(readFileSync(join(draft, name), "utf8")));
-  for (const { path } of built) files.set(`wasm/${basename(path)}`, readFileSync(path));
-  for (const device of DEVICES) {
-    for (const name of [`${crate(device)}.js`, `${crate(device)}.d.ts`]) files.set(`wasm/${name}`, readFileSync(join(glueDir, name)));
+  for (const { path } of [...built, converter]) files.set(`wasm/${basename(path)}`, readFileSync(path));
+  for (const glue of [...DEVICES.map(crate), CONVERTER]) {
+    for (const name of [`${glue}.js`, `${glue}.d.ts`]) files.set(`wasm/${name}`, readFileSync(join(glueDir, name)));
   }
   files.set("package.json", `${JSON.stringify(manifest(), null, 2)}\n`);
   if (existsSync(at("README.md"))) files.set("README.md", readFileSync(at("README.md")));
@@ -48,6 +49,7 @@ function manifest() {
     type: "module",
     engines: own.engines,
     types: "./index.d.ts",
+    bin: { [own.name]: "./cli.js" },
     exports: {
       ".": { node: { types: "./node.d.ts", default: "./node.js" }, types: "./index.d.ts", default: "./index.js" },
       "./react": { types: "./react.d.ts", default: "./react.js" },
@@ -61,6 +63,6 @@ function manifest() {
     // For ./react alone.
     peerDependenciesMeta: { react: { optional: true } },
     // Importing a worker starts it, and node.js says where engines run: bundlers that drop unused imports must keep those.
-    sideEffects: ["./worker.js", "./node_worker.js", "./node.js"],
+    sideEffects: ["./worker.js", "./node_worker.js", "./node.js", "./cli.js"],
   };
 }

@@ -6,8 +6,10 @@ import { BUDGETS, packed } from "./budgets.mjs";
 import { build } from "./build.mjs";
 import { bundleTests } from "./bundle.mjs";
 import { at, bold, filesUnder, must, nodeModule, recall, run, say, seconds, size, Stop } from "./common.mjs";
+import { npx } from "./npx.mjs";
 import { parity } from "./parity.mjs";
-import { wasm } from "./wasm.mjs";
+import { isCurrent } from "./reference.mjs";
+import { convertWasm, wasm } from "./wasm.mjs";
 
 const PASS = { passed: 1, failed: 0 };
 const FAIL = { passed: 0, failed: 1 };
@@ -40,9 +42,9 @@ export async function rust(tools, { full = false } = {}) {
   return code !== 0 && total.failed === 0 ? sum([total, FAIL]) : total;
 }
 
-/** Both wasm builds; the compiler's warnings are denied here, since clippy does not look at them. */
+/** All wasm builds; the compiler's warnings are denied here, since clippy does not look at them. */
 export async function wasmBuilds(tools) {
-  const built = await wasm(tools);
+  const built = [...(await wasm(tools)), await convertWasm(tools)];
   return sum(
     built.map(({ device, warnings }) => {
       if (warnings > 0) say(`wasm: ${device}: ${warnings} warnings`);
@@ -57,14 +59,16 @@ export async function shipped({ quick = false } = {}) {
   return PASS;
 }
 
-/** What page, worker, tests and package see is checked apart: each has other globals. */
+/** What page, worker, tests and package see is checked apart: each has other globals. The reference in docs/ is held to the package's. */
 export async function types() {
   const results = [];
   for (const project of ["tsconfig.json", "tsconfig.worker.json", "tsconfig.tests.json", "tsconfig.package.json"]) {
     say(`tsc --project ${project}`);
     results.push(await node(["typescript", "bin", "tsc"], ["--project", project, "--noEmit"]));
   }
-  return sum(results);
+  const current = await isCurrent();
+  if (!current) say("docs/api.md is not what the types say: run npm run docs");
+  return sum([...results, current ? PASS : FAIL]);
 }
 
 /** The tests that lie beside what they test, of www/ and of the scripts. */
@@ -92,6 +96,9 @@ export async function fixtures(quant) {
   say(`${passed} of ${passed + failed} cases`);
   return passed === 0 ? FAIL : { passed, failed: failed + waiting.length };
 }
+
+/** `npx blip2-web convert` writes what the native program writes. */
+export const converters = () => npx();
 
 /** The specs in Chromium, on the site that was built. */
 export async function browser(tools, { quick = false, full = false } = {}) {

@@ -5,7 +5,7 @@ import { main, options, say } from "./common.mjs";
 import * as steps from "./steps.mjs";
 
 const USAGE = `npm test -- [STEP…] [--quick] [--full]
-  STEP     format, lint, rust, wasm, site, types, unit, parity, parity-q8, parity-q4, browser; all of them by default
+  STEP     format, lint, rust, wasm, site, types, unit, convert, parity, parity-q8, parity-q4, browser; all of them by default
   --quick  browser tests on build/site/ (without wasm-opt and minified code) instead of dist/
   --full   long suites whole: npm run test:full`;
 
@@ -19,10 +19,11 @@ await main(async args => {
     { name: "format", what: "cargo fmt, biome", run: async () => add(await steps.formatRust(), await steps.formatWeb()) },
     { name: "lint", what: "clippy on all targets, warnings denied", run: () => steps.clippy() },
     { name: "rust", what: "cargo test, on the CPU and on WebGPU", run: () => steps.rust(found, { full }) },
-    { name: "wasm", what: "both wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
+    { name: "wasm", what: "the wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
     { name: "site", what: quick ? "build/site/" : "dist/ and package/", run: () => steps.shipped({ quick }) },
     { name: "types", what: "tsc for page, worker and tests", run: () => steps.types() },
     { name: "unit", what: "TypeScript tests in Node", run: () => steps.unit() },
+    { name: "convert", what: "npx blip2-web convert against the native program, to the byte", run: () => steps.converters() },
     { name: "parity", what: "fixtures on four targets, f32", run: () => steps.fixtures("f32") },
     { name: "parity-q8", what: "fixtures on four targets, Q8", run: () => steps.fixtures("q8") },
     { name: "parity-q4", what: "fixtures on four targets, Q4", run: () => steps.fixtures("q4") },

@@ -1,4 +1,4 @@
-// The two builds of the crate for browsers: cargo, wasm-bindgen, the guard, wasm-opt.
+// The crate as wasm: its two builds for browsers and the converter for Node. cargo, wasm-bindgen, the guard, wasm-opt.
 
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
@@ -10,6 +10,7 @@ export const TARGET = "wasm32-unknown-unknown";
 /** The glue that wasm-bindgen writes lies among the sources that import it; git ignores it. */
 export const glueDir = at("www", "wasm");
 export const crate = device => `blip2_${device}`;
+export const CONVERTER = crate("convert");
 export const wasmName = device => `${crate(device)}_bg.wasm`;
 
 // In the shipped wasm the CPU's arithmetic is worth speed, the other's is on the GPU: there it is size that counts.
@@ -52,6 +53,13 @@ export async function benchWasm(tools, device, { optimize = false } = {}) {
   await compile(tools, { features: `${device},bench`, glue });
   const plain = glue.replace(/\.js$/, "_bg.wasm");
   return { glue, path: optimize && device === "cpu" ? await shrink(plain, device) : plain };
+}
+
+/** The converter alone (cargo feature `convert`), for Node: { device, path, warnings }. Small as it is, and never downloaded by a page, it is shipped as the compiler made it. */
+export async function convertWasm(tools) {
+  const glue = join(glueDir, `${CONVERTER}.js`);
+  const warnings = await compile(tools, { features: "cpu,convert", glue });
+  return { device: "convert", path: glue.replace(/\.js$/, "_bg.wasm"), warnings };
 }
 
 async function compile(tools, { features, glue }) {

@@ -2,6 +2,7 @@
 //! `www/error.ts` holds the same list (a test compares the two).
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -140,6 +141,15 @@ impl Error {
             Self::DeviceLost { .. } | Self::ChecksumMismatch { .. } | Self::SizeMismatch { .. } => true,
             _ => false,
         }
+    }
+
+    /// As JavaScript gets it: `{code, message, hint, retryable, facts}`.
+    pub fn report(&self) -> Value {
+        let mut facts = serde_json::to_value(self).unwrap_or_default();
+        if let Some(facts) = facts.as_object_mut() {
+            facts.remove("code");
+        }
+        json!({ "code": self.code(), "message": self.to_string(), "hint": self.hint(), "retryable": self.retryable(), "facts": facts })
     }
 
     pub fn config(file: impl Into<String>, reason: impl ToString) -> Self {

@@ -3,7 +3,7 @@
 //!
 //! The layers import downwards only (`tests/imports.rs` holds them to it; an arrow reads "is used by"):
 //! `error, device ← weights ← ops ← layers ← models ← generation ← tasks ← api`. `processor` stands on `error` alone,
-//! `delivery` (network and cache) on `error` and `weights`, `convert` and `bench` on `models` and below.
+//! `delivery` (network and cache) on `error` and `weights`, `convert` and `bench` on `models` and below, `batch` on `tasks` and below.
 
 // [rows, n] in the docs is a shape, not a link.
 #![allow(rustdoc::broken_intra_doc_links)]
@@ -11,21 +11,29 @@
 #[cfg(not(any(feature = "cpu", feature = "webgpu")))]
 compile_error!("choose a device: feature `cpu`, feature `webgpu`, or both");
 
-#[cfg(target_family = "wasm")]
+#[cfg(all(target_family = "wasm", not(feature = "convert")))]
 pub mod api;
-pub mod bench;
 #[cfg(not(target_family = "wasm"))]
+pub mod batch;
+#[cfg(not(all(target_family = "wasm", feature = "convert")))]
+pub mod bench;
+#[cfg(any(not(target_family = "wasm"), feature = "convert"))]
 pub mod convert;
+#[cfg(not(all(target_family = "wasm", feature = "convert")))]
 pub mod delivery;
 pub mod device;
 pub mod error;
+#[cfg(not(all(target_family = "wasm", feature = "convert")))]
 pub mod generation;
 pub mod layers;
 pub mod models;
 pub mod ops;
 pub mod pace;
+#[cfg(not(all(target_family = "wasm", feature = "convert")))]
 pub mod parity;
+#[cfg(not(all(target_family = "wasm", feature = "convert")))]
 pub mod processor;
+#[cfg(not(all(target_family = "wasm", feature = "convert")))]
 pub mod tasks;
 pub mod weights;
 

@@ -11,6 +11,7 @@ const BESIDE: &[(&str, &[&str])] = &[
     ("delivery", &["error", "weights", "pace"]),
     ("convert", &["models", "pace"]),
     ("bench", &["models", "pace"]),
+    ("batch", &["tasks", "pace", "processor"]),
     ("parity", &["tasks", "pace", "processor", "delivery"]),
 ];
 

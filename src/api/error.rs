@@ -2,7 +2,7 @@
 
 use js_sys::JSON;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use wasm_bindgen::JsValue;
 
 use crate::error::Error;
@@ -15,19 +15,5 @@ pub(super) fn to_js(value: &impl Serialize) -> JsValue {
 
 /// `{code, message, hint, retryable, facts}`
 pub(super) fn error_to_js(error: &Error) -> JsValue {
-    to_js(&error_to_json(error))
-}
-
-pub(super) fn error_to_json(error: &Error) -> Value {
-    let mut facts = serde_json::to_value(error).unwrap_or_default();
-    if let Some(facts) = facts.as_object_mut() {
-        facts.remove("code");
-    }
-    json!({
-        "code": error.code(),
-        "message": error.to_string(),
-        "hint": error.hint(),
-        "retryable": error.retryable(),
-        "facts": facts,
-    })
+    to_js(&error.report())
 }

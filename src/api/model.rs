@@ -9,7 +9,7 @@ use js_sys::{Float32Array, Function, Promise};
 use serde_json::{Value, json};
 use wasm_bindgen::prelude::*;
 
-use super::error::{error_to_json, to_js};
+use super::error::to_js;
 use super::options::Wish;
 use super::stop::StopFlag;
 use super::tensors::{self, tensor_to_js};
@@ -108,7 +108,7 @@ impl Model {
         let Inner { shared, arithmetic, class, can, url, facts, bytes, shares_tower, arrival, .. } = &*self.inner;
         let from_another: &[Stage] = if *shares_tower { &[Stage::Vision] } else { &[] };
         let (arrival, whole) = (arrival.get(), arrival.get().is_some());
-        let storage_error = arrival.and_then(|arrival| arrival.storage_error.as_ref()).map(error_to_json);
+        let storage_error = arrival.and_then(|arrival| arrival.storage_error.as_ref()).map(Error::report);
         to_js(&json!({
             "url": url,
             "bytes": bytes,

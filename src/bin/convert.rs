@@ -14,7 +14,7 @@ use clap::Parser;
 #[derive(Parser)]
 struct Arguments {
     /// Folder with config.json, the tokenizer's files and safetensors; or synthetic:NAME, which makes up weights in the shapes of
-    /// blip2-opt-2.7b, blip2-opt-6.7b, blip2-flan-t5-xl or blip2-itm-vit-g.
+    /// a checkpoint of Salesforce, such as blip2-opt-2.7b.
     src: PathBuf,
     /// Folder to write.
     dst: PathBuf,

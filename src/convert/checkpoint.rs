@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 
 use serde_json::Value;
 
-use crate::convert::Tensors;
+use crate::convert::{Source, Tensors, read_small};
 use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Class, plan_class};
 use crate::weights::index::{INDEX_FILE, is_plain_name};
@@ -22,12 +21,13 @@ pub(super) struct Checkpoint {
 
 impl Checkpoint {
     /// Errors: file, weight-invalid, config-invalid.
-    pub fn open(src: &Path) -> Result<Self> {
+    pub fn open(source: &dyn Source) -> Result<Self> {
         let mut files = vec![];
         let mut places = BTreeMap::new();
-        let names = file_names(src)?;
+        let names = file_names(source)?;
         for name in &names {
-            let file = FileReader::open(&src.join(name))?;
+            let file = source.open(name)?.ok_or_else(|| missing(source, format!("{name} is not there")))?;
+            let file = FileReader::open(name, file)?;
             for key in file.tensors().keys() {
                 if places.insert(key.clone(), files.len()).is_some() {
                     return Err(Error::WeightInvalid { file: name.clone(), key: key.clone(), reason: "is in another file too".into() });
@@ -117,16 +117,16 @@ impl Spare {
     }
 }
 
-fn file_names(src: &Path) -> Result<Vec<String>> {
+fn missing(source: &dyn Source, reason: String) -> Error {
+    Error::File { path: source.name(), reason }
+}
+
+fn file_names(source: &dyn Source) -> Result<Vec<String>> {
     const SINGLE: &str = "model.safetensors";
-    if src.join(SINGLE).is_file() {
+    if source.open(SINGLE)?.is_some() {
         return Ok(vec![SINGLE.into()]);
     }
-    let path = src.join(INDEX_FILE);
-    if !path.is_file() {
-        return Err(Error::file(src, format!("holds neither {SINGLE} nor {INDEX_FILE}")));
-    }
-    let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
+    let bytes = read_small(source, INDEX_FILE)?.ok_or_else(|| missing(source, format!("holds neither {SINGLE} nor {INDEX_FILE}")))?;
     let index: Value = serde_json::from_slice(&bytes).map_err(|error| Error::config(INDEX_FILE, error))?;
     let map = index["weight_map"].as_object().ok_or_else(|| Error::config(INDEX_FILE, "has no weight_map"))?;
     let name_of = |(key, name): (&String, &Value)| {

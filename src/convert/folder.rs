@@ -1,8 +1,31 @@
-//! The folder that is written: whole or not at all, and never at the price of the source.
+//! Folders on a disk: what is read, and what is written, whole or not at all, and never at the price of the source.
 
 use std::path::{Path, PathBuf};
 
+use crate::convert::{Sink, Source};
 use crate::error::{Error, Result};
+use crate::weights::safetensors::{DiskFile, ReadAt};
+
+impl Source for &Path {
+    fn name(&self) -> String {
+        self.display().to_string()
+    }
+
+    fn open(&self, name: &str) -> Result<Option<Box<dyn ReadAt>>> {
+        let path = self.join(name);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(DiskFile::open(&path)?)))
+    }
+}
+
+impl Sink for Unfinished {
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        std::fs::write(&path, bytes).map_err(|error| Error::file(&path, error))
+    }
+}
 
 /// Refuses a `dst` that holds something, unless `force`, and always one whose replacement would take the source with it.
 /// Errors: file.
@@ -42,10 +65,6 @@ impl Unfinished {
         }
         std::fs::create_dir(&path).map_err(failed)?;
         Ok(Self { path, finished: false })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Takes the place of `dst`; what was there comes back if that fails. Errors: file.

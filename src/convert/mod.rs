@@ -3,18 +3,23 @@
 //! stays near two shards.
 
 mod checkpoint;
+#[cfg(not(target_family = "wasm"))]
 mod folder;
+#[cfg(target_family = "wasm")]
+mod js;
 mod shards;
 mod summary;
 mod synthetic;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+#[cfg(not(target_family = "wasm"))]
 use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::convert::checkpoint::{Checkpoint, Spare};
+#[cfg(not(target_family = "wasm"))]
 use crate::convert::folder::Unfinished;
 use crate::convert::shards::ShardWriter;
 use crate::convert::synthetic::Noise;
@@ -22,7 +27,8 @@ use crate::error::{Error, Result};
 use crate::models::{Class, plan_class};
 use crate::weights::index::{FORMAT, FileEntry, INDEX_FILE, Index, Metadata, Stage, Ui, sha256};
 use crate::weights::quant::Quant;
-use crate::weights::{Request, Role};
+use crate::weights::safetensors::ReadAt;
+use crate::weights::{Plan, Request, Role};
 
 pub use summary::{StageSummary, Summary};
 pub use synthetic::{SCHEME, Shapes};
@@ -94,42 +100,90 @@ impl Progress for () {
     fn advance(&mut self, _: &str, _: u64) {}
 }
 
+/// A checkpoint's files, by name.
+pub trait Source {
+    /// The whole of it, as an error names it.
+    fn name(&self) -> String;
+
+    /// A file; `None` where there is none of this name. Errors: file.
+    fn open(&self, name: &str) -> Result<Option<Box<dyn ReadAt>>>;
+}
+
+/// Takes the files of a model folder, one at a time, each whole.
+pub trait Sink {
+    /// Errors: file.
+    fn write(&mut self, name: &str, bytes: &[u8]) -> Result<()>;
+}
+
+/// A checkpoint that fits its config: what there is to be read, and as what.
+pub struct Conversion<'a> {
+    source: &'a dyn Source,
+    config: Vec<u8>,
+    plan: Plan,
+    checkpoint: Checkpoint,
+    ignored: Vec<String>,
+}
+
+impl<'a> Conversion<'a> {
+    /// Errors: file, config-invalid, model-unsupported, weight-missing, weight-shape, weight-invalid.
+    pub fn open(source: &'a dyn Source, class: Option<Class>) -> Result<Self> {
+        let missing = || Error::File { path: source.name(), reason: format!("holds no {CONFIG_FILE}") };
+        let mut config = read_small(source, CONFIG_FILE)?.ok_or_else(missing)?;
+        let spare = Spare::of(&config)?;
+        if let Some(class) = class {
+            config = as_class(class, config)?;
+        }
+        let plan = plan_class(Class::of(&config)?, &config)?;
+        let checkpoint = Checkpoint::open(source)?;
+        let ignored = checkpoint.check(&plan, &spare)?;
+        Ok(Self { source, config, plan, checkpoint, ignored })
+    }
+
+    /// Errors: file, weight-invalid.
+    pub fn write(mut self, sink: &mut dyn Sink, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
+        let (source, config) = (self.source, &self.config);
+        let mut summary = write(sink, &self.plan, &mut self.checkpoint, options, progress, |sink, index| {
+            keep(sink, CONFIG_FILE, config, index)?;
+            keep_files(source, sink, index)
+        })?;
+        summary.ignored = self.ignored;
+        Ok(summary)
+    }
+}
+
 /// Writes `dst` whole or not at all. Errors: file, config-invalid, model-unsupported, weight-missing, weight-shape,
 /// weight-invalid.
+#[cfg(not(target_family = "wasm"))]
 pub fn convert(src: &Path, dst: &Path, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
     folder::check(Some(src), dst, options.force)?;
-    let path = src.join(CONFIG_FILE);
-    let mut config = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-    let spare = Spare::of(&config)?;
-    if let Some(class) = options.class {
-        config = as_class(class, config)?;
-    }
-    let plan = plan_class(Class::of(&config)?, &config)?;
-    let mut checkpoint = Checkpoint::open(src)?;
-    let ignored = checkpoint.check(&plan, &spare)?;
-    let folder = Unfinished::beside(dst)?;
-    let mut summary = write(folder.path(), &plan, &mut checkpoint, options, progress, |index| {
-        keep(folder.path(), CONFIG_FILE, &config, index)?;
-        keep_files(src, folder.path(), index)
-    })?;
-    summary.ignored = ignored;
+    let conversion = Conversion::open(&src, options.class)?;
+    let mut folder = Unfinished::beside(dst)?;
+    let summary = conversion.write(&mut folder, options, progress)?;
     folder.finish(dst)?;
     Ok(summary)
 }
 
 /// Writes a model folder of these shapes with made-up weights, whole or not at all. Errors: file, config-invalid.
+#[cfg(not(target_family = "wasm"))]
 pub fn synthesize(shapes: &Shapes, dst: &Path, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
     folder::check(None, dst, options.force)?;
-    let files = shapes.files()?;
-    let config = shapes.config.to_json()?;
-    let plan = plan_class(Class::of(&config)?, &config)?;
-    let options = Options { source: options.source.clone().or_else(|| Some(format!("{SCHEME}{}", shapes.name))), ..options.clone() };
-    let folder = Unfinished::beside(dst)?;
-    let summary = write(folder.path(), &plan, &mut Noise::new(plan.clone()), &options, progress, |index| {
-        files.iter().try_for_each(|(name, bytes)| keep(folder.path(), name, bytes, index))
-    })?;
+    let mut folder = Unfinished::beside(dst)?;
+    let summary = shapes.write(&mut folder, options, progress)?;
     folder.finish(dst)?;
     Ok(summary)
+}
+
+impl Shapes {
+    /// A model folder of these shapes with made-up weights. Errors: file, config-invalid.
+    pub fn write(&self, sink: &mut dyn Sink, options: &Options, progress: &mut dyn Progress) -> Result<Summary> {
+        let files = self.files()?;
+        let config = self.config.to_json()?;
+        let plan = plan_class(Class::of(&config)?, &config)?;
+        let options = Options { source: options.source.clone().or_else(|| Some(format!("{SCHEME}{}", self.name))), ..options.clone() };
+        write(sink, &plan, &mut Noise::new(plan.clone()), &options, progress, |sink, index| {
+            files.iter().try_for_each(|(name, bytes)| keep(sink, name, bytes, index))
+        })
+    }
 }
 
 /// The config of a checkpoint that was saved as `class`: the same to the byte where it was.
@@ -146,12 +200,12 @@ fn as_class(class: Class, config_json: Vec<u8>) -> Result<Vec<u8>> {
 }
 
 fn write(
-    folder: &Path,
+    sink: &mut dyn Sink,
     plan: &BTreeMap<String, Request>,
     source: &mut dyn Tensors,
     options: &Options,
     progress: &mut dyn Progress,
-    keep_files: impl FnOnce(&mut Index) -> Result<()>,
+    keep_files: impl FnOnce(&mut dyn Sink, &mut Index) -> Result<()>,
 ) -> Result<Summary> {
     progress.start(plan.keys().map(|key| source.bytes(key)).sum());
     let mut index = Index {
@@ -169,7 +223,7 @@ fn write(
     let mut summary = Summary { parameters: index.parameters, ..Summary::default() };
     for stage in Stage::ALL {
         let quant = options.quant.get(&stage).copied().unwrap_or(Quant::F32);
-        let mut writer = ShardWriter::new(folder, stage, options.shard_bytes, &mut index);
+        let mut writer = ShardWriter::new(sink, stage, options.shard_bytes, &mut index);
         let mut stage_summary = StageSummary::new(stage, quant);
         for (key, request) in plan.iter().filter(|(key, _)| Stage::of(key) == stage) {
             let quant = if request.role == Role::Matrix { quant } else { Quant::F32 };
@@ -183,30 +237,37 @@ fn write(
         }
     }
     index.quantization.retain(|stage, _| summary.stages.iter().any(|written| written.stage == *stage));
-    keep_files(&mut index)?;
+    keep_files(sink, &mut index)?;
     index.metadata.total_size = index.files.values().filter(|file| file.stage.is_some()).map(|file| file.bytes).sum();
     index.validate()?;
-    let path = folder.join(INDEX_FILE);
-    std::fs::write(&path, index.to_json()?).map_err(|error| Error::file(&path, error))?;
+    sink.write(INDEX_FILE, &index.to_json()?)?;
     summary.bytes_out = index.bytes();
     summary.files = index.files.len();
     Ok(summary)
 }
 
-fn keep_files(src: &Path, folder: &Path, index: &mut Index) -> Result<()> {
+fn keep_files(source: &dyn Source, sink: &mut dyn Sink, index: &mut Index) -> Result<()> {
     for name in KEPT_FILES {
-        let path = src.join(name);
-        if path.is_file() {
-            let bytes = std::fs::read(&path).map_err(|error| Error::file(&path, error))?;
-            keep(folder, name, &bytes, index)?;
+        if let Some(bytes) = read_small(source, name)? {
+            keep(sink, name, &bytes, index)?;
         }
     }
     Ok(())
 }
 
-fn keep(folder: &Path, name: &str, bytes: &[u8], index: &mut Index) -> Result<()> {
-    let path = folder.join(name);
-    std::fs::write(&path, bytes).map_err(|error| Error::file(&path, error))?;
+fn keep(sink: &mut dyn Sink, name: &str, bytes: &[u8], index: &mut Index) -> Result<()> {
+    sink.write(name, bytes)?;
     index.files.insert(name.into(), FileEntry { sha256: sha256(bytes), bytes: bytes.len() as u64, stage: None });
     Ok(())
+}
+
+/// A file that is read whole, such as a tokenizer's; `None` where there is none. Errors: file, out-of-memory.
+fn read_small(source: &dyn Source, name: &str) -> Result<Option<Vec<u8>>> {
+    let Some(mut file) = source.open(name)? else { return Ok(None) };
+    let length = file.length();
+    let mut bytes = vec![];
+    let room = usize::try_from(length).ok().filter(|length| bytes.try_reserve_exact(*length).is_ok());
+    bytes.resize(room.ok_or_else(|| Error::OutOfMemory { what: name.into(), needed: length })?, 0);
+    file.read_at(0, &mut bytes)?;
+    Ok(Some(bytes))
 }

@@ -1,13 +1,11 @@
 //! Tensors of one stage into safetensors files of a bounded size, named by their content.
 
-use std::path::Path;
-
 use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{TensorView, serialize};
 
-use crate::convert::Tensors;
 use crate::convert::summary::StageSummary;
+use crate::convert::{Sink, Tensors};
 use crate::error::{Error, Result};
 use crate::weights::index::{FileEntry, Index, PartEntry, Stage, TensorEntry, sha256};
 use crate::weights::quant::{BLOCK, Quant, pack_rows, quantize, unpack_row, words_per_row};
@@ -32,7 +30,7 @@ struct Entry {
 }
 
 pub(super) struct ShardWriter<'a> {
-    folder: &'a Path,
+    sink: &'a mut dyn Sink,
     stage: Stage,
     shard_bytes: usize,
     index: &'a mut Index,
@@ -42,8 +40,8 @@ pub(super) struct ShardWriter<'a> {
 }
 
 impl<'a> ShardWriter<'a> {
-    pub fn new(folder: &'a Path, stage: Stage, shard_bytes: usize, index: &'a mut Index) -> Self {
-        Self { folder, stage, shard_bytes, index, entries: vec![], waiting: vec![] }
+    pub fn new(sink: &'a mut dyn Sink, stage: Stage, shard_bytes: usize, index: &'a mut Index) -> Self {
+        Self { sink, stage, shard_bytes, index, entries: vec![], waiting: vec![] }
     }
 
     /// A tensor that is too large for a shard is split by rows.
@@ -101,8 +99,7 @@ impl<'a> ShardWriter<'a> {
         let bytes = serialize(views, Some(metadata)).map_err(invalid)?;
         let sha256 = sha256(&bytes);
         let name = format!("model-{}.safetensors", &sha256[..16]);
-        let path = self.folder.join(&name);
-        std::fs::write(&path, &bytes).map_err(|error| Error::file(&path, error))?;
+        self.sink.write(&name, &bytes)?;
         for entry in self.entries.drain(..) {
             self.index.weight_map.insert(entry.key, name.clone());
         }
@@ -117,7 +114,7 @@ impl<'a> ShardWriter<'a> {
 }
 
 /// Bytes of one row in a shard.
-fn disk_bytes(quant: Quant, columns: usize) -> usize {
+pub(super) fn disk_bytes(quant: Quant, columns: usize) -> usize {
     let blocks = columns.div_ceil(BLOCK);
     match quant {
         Quant::F32 => columns * 4,

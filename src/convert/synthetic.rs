@@ -24,10 +24,28 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    pub const NAMES: [&str; 4] = ["blip2-opt-2.7b", "blip2-opt-6.7b", "blip2-flan-t5-xl", "blip2-itm-vit-g"];
+    pub const NAMES: [&str; 9] = [
+        "blip2-opt-2.7b",
+        "blip2-opt-6.7b",
+        "blip2-flan-t5-xl",
+        "blip2-flan-t5-xxl",
+        "blip2-itm-vit-g",
+        "blip2-opt-2.7b-coco",
+        "blip2-opt-6.7b-coco",
+        "blip2-flan-t5-xl-coco",
+        "blip2-itm-vit-g-coco",
+    ];
 
     /// The shapes of a model on Hugging Face's hub: its config.json, as far as it says anything. Errors: input-invalid.
     pub fn named(name: &str) -> Result<Self> {
+        let (base, image_size) = match name.strip_suffix("-coco") {
+            _ if !Self::NAMES.contains(&name) => {
+                return Err(Error::input("SRC", format!("{SCHEME}{name} is none of {}", Self::NAMES.join(", "))));
+            }
+            // What was trained on COCO alone was trained on larger pictures.
+            Some(base) => (base, 364),
+            None => (name, 224),
+        };
         let opt = |hidden_size: usize| {
             json!({
                 "architectures": [Class::Blip2ForConditionalGeneration.name()],
@@ -38,24 +56,28 @@ impl Shapes {
                 },
             })
         };
-        let config = match name {
-            "blip2-opt-2.7b" => opt(2560),
-            "blip2-opt-6.7b" => opt(4096),
-            "blip2-flan-t5-xl" => json!({
+        let t5 = |d_model: usize, d_ff: usize, num_heads: usize| {
+            json!({
                 "architectures": [Class::Blip2ForConditionalGeneration.name()],
                 "image_token_index": 32100,
                 "text_config": {
-                    "model_type": "t5", "d_model": 2048, "d_ff": 5120, "d_kv": 64, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 32,
-                    "feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu", "tie_word_embeddings": false, "vocab_size": 32128,
-                    "bos_token_id": 1, "decoder_start_token_id": 0,
+                    "model_type": "t5", "d_model": d_model, "d_ff": d_ff, "d_kv": 64, "num_layers": 24, "num_decoder_layers": 24,
+                    "num_heads": num_heads, "feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu", "tie_word_embeddings": false,
+                    "vocab_size": 32128, "bos_token_id": 1, "decoder_start_token_id": 0,
                 },
-            }),
-            "blip2-itm-vit-g" => json!({
+            })
+        };
+        let mut config = match base {
+            "blip2-opt-2.7b" => opt(2560),
+            "blip2-opt-6.7b" => opt(4096),
+            "blip2-flan-t5-xl" => t5(2048, 5120, 32),
+            "blip2-flan-t5-xxl" => t5(4096, 10240, 64),
+            _ => json!({
                 "architectures": [Class::Blip2ForImageTextRetrieval.name()],
                 "qformer_config": { "vocab_size": 30523, "use_qformer_text_input": true },
             }),
-            _ => return Err(Error::input("SRC", format!("{SCHEME}{name} is none of {}", Self::NAMES.join(", ")))),
         };
+        config["vision_config"] = json!({ "image_size": image_size });
         let json = serde_json::to_vec(&config).map_err(|error| Error::input("SRC", error))?;
         Ok(Self { name: name.into(), config: Blip2Config::from_json(&json)? })
     }
@@ -242,7 +264,11 @@ fn normal(counter: u64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convert::shards::disk_bytes;
     use crate::models::plan;
+    use crate::weights::index::Stage;
+    use crate::weights::quant::Quant;
+    use crate::weights::rows_and_columns;
 
     #[test]
     fn the_shapes_are_those_of_the_hub() {
@@ -251,12 +277,59 @@ mod tests {
             plan.values().map(|request| request.shape.iter().product::<usize>() as f64).sum::<f64>() / 1e9
         };
         // As the hub counts them, in billions.
-        for (name, expected) in [("blip2-opt-2.7b", 3.74), ("blip2-opt-6.7b", 7.75), ("blip2-flan-t5-xl", 3.94), ("blip2-itm-vit-g", 1.17)]
-        {
-            let found = parameters(name);
+        let hub = [("opt-2.7b", 3.74), ("opt-6.7b", 7.75), ("flan-t5-xl", 3.94), ("flan-t5-xxl", 12.23), ("itm-vit-g", 1.17)];
+        for (name, expected) in hub.map(|(name, expected)| (format!("blip2-{name}"), expected)) {
+            let found = parameters(&name);
             assert!((found - expected).abs() < 0.02, "{name} has {found:.2} billion parameters, expected {expected}");
         }
-        assert_eq!(Shapes::named("blip2-opt-1b").unwrap_err().code(), "input-invalid");
+        let positions = parameters("blip2-opt-2.7b-coco") - parameters("blip2-opt-2.7b");
+        assert!((positions * 1e9 - (26.0 * 26.0 - 16.0 * 16.0) * 1408.0).abs() < 1.0);
+        for name in ["blip2-opt-1b", "blip2-flan-t5-xxl-coco"] {
+            assert_eq!(Shapes::named(name).unwrap_err().code(), "input-invalid");
+        }
+    }
+
+    /// Bytes of a model folder's tensors.
+    fn bytes(plan: &Plan, quant: Quant, vision: Quant) -> u64 {
+        let of = |(key, request): (&String, &Request)| {
+            let (rows, columns) = rows_and_columns(&request.shape);
+            let stage = if Stage::of(key) == Stage::Vision { vision } else { quant };
+            (rows * disk_bytes(if request.role == Role::Matrix { stage } else { Quant::F32 }, columns)) as u64
+        };
+        plan.iter().map(of).sum()
+    }
+
+    #[test]
+    fn the_guide_has_the_sizes_that_follow_from_the_shapes() {
+        /// As `weights::fit` counts: what WebAssembly can address, without room to work.
+        const ROOM: u64 = (4 << 30) - (256 << 20);
+        let guide = std::fs::read_to_string("docs/converting.md").unwrap();
+        let mut missing = vec![];
+        for name in Shapes::NAMES {
+            let config = Shapes::named(name).unwrap().config;
+            let plan = plan(&config.to_json().unwrap()).unwrap();
+            let parameters = plan.values().map(|request| request.shape.iter().product::<usize>() as f64).sum::<f64>();
+            let choices = [
+                ("f32", Quant::F32, Quant::F32),
+                ("f16", Quant::F16, Quant::F16),
+                ("q8", Quant::Q8, Quant::Q8),
+                ("q4, vision q8", Quant::Q4, Quant::Q8),
+                ("q4", Quant::Q4, Quant::Q4),
+            ];
+            let sizes = choices.map(|(name, quant, vision)| (name, bytes(&plan, quant, vision)));
+            let fits = sizes.iter().find(|(_, bytes)| *bytes <= ROOM).map_or("none", |(name, _)| name);
+            let cache = match (&config.text_config, config.qformer_config.use_qformer_text_input) {
+                (_, true) | (TextConfig::Other(_), _) => "–".into(),
+                (TextConfig::Opt(text), _) => format!("{:.2} MB", (8 * text.num_hidden_layers * text.hidden_size) as f64 / 1e6),
+                (TextConfig::T5(text), _) => format!("{:.2} MB", (8 * text.decoder_layers() * text.num_heads * text.d_kv) as f64 / 1e6),
+            };
+            let sizes = sizes.map(|(_, bytes)| format!("{:.2} GB", bytes as f64 / 1e9)).join(" | ");
+            let row = format!("| {name} | {:.0} M | {sizes} | {cache} | {fits} |", parameters / 1e6);
+            if !guide.lines().any(|line| line == row) {
+                missing.push(row);
+            }
+        }
+        assert!(missing.is_empty(), "docs/converting.md lacks these rows:\n{}", missing.join("\n"));
     }
 
     #[test]

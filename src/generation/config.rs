@@ -1,6 +1,7 @@
 //! What a caller may ask of `generate`, under HF's names. An option that is not here is an error, never silence.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::models::TokenIds;
@@ -132,6 +133,15 @@ impl GenerationConfig {
         }
     }
 
+    /// The same with one more option, by its name. Errors: option-unsupported where there is none of this name, input-invalid.
+    pub fn with(&self, option: &str, value: Value) -> Result<Self> {
+        let mut all = serde_json::to_value(self).map_err(|error| Error::input(option, error))?;
+        let place =
+            all.get_mut(option).ok_or_else(|| Error::OptionUnsupported { option: option.into(), reason: "no such option".into() })?;
+        *place = value;
+        serde_json::from_value(all).map_err(|error| Error::input(option, error))
+    }
+
     /// Errors: input-invalid, with the option's name.
     pub(super) fn check_ranges(&self) -> Result<()> {
         let wrong = |wrong: bool, option: &str, reason: &str| if wrong { Err(Error::input(option, reason)) } else { Ok(()) };
@@ -218,6 +228,17 @@ mod tests {
         for unknown in [r#"{"temprature": 1}"#, r#"{"sequence_bias": []}"#, r#"{"early_stopping": "maybe"}"#] {
             assert!(serde_json::from_str::<GenerationConfig>(unknown).is_err(), "{unknown}");
         }
+    }
+
+    #[test]
+    fn options_are_set_by_name() {
+        let set = |option: &str, json: &str| read(r#"{"num_beams": 3}"#).with(option, serde_json::from_str(json).unwrap());
+        assert_eq!(set("length_penalty", "2"), Ok(read(r#"{"num_beams": 3, "length_penalty": 2}"#)));
+        assert_eq!(set("num_beams", "5"), Ok(read(r#"{"num_beams": 5}"#)));
+        assert_eq!(set("early_stopping", r#""never""#), Ok(read(r#"{"num_beams": 3, "early_stopping": "never"}"#)));
+        assert!(matches!(set("num_beam", "5"), Err(Error::OptionUnsupported { option, .. }) if option == "num_beam"));
+        assert!(matches!(set("num_beams", r#""five""#), Err(Error::InputInvalid { argument, .. }) if argument == "num_beams"));
+        assert!(matches!(set("num_beams", "-1"), Err(Error::InputInvalid { argument, .. }) if argument == "num_beams"));
     }
 
     #[test]

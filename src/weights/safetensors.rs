@@ -2,16 +2,21 @@
 //! gigabytes needs megabytes of memory.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
-use std::path::Path;
 
 use safetensors::Dtype;
-use safetensors::tensor::Metadata;
+use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::weights::shard::{MAX_HEADER, refuse_duplicates};
+
+/// Bytes by their place: a file on a disk, or what JavaScript reads of one.
+pub trait ReadAt {
+    fn length(&self) -> u64;
+
+    /// Fills `bytes` with what begins at `position`. Errors: file.
+    fn read_at(&mut self, position: u64, bytes: &mut [u8]) -> Result<()>;
+}
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct TensorInfo {
@@ -21,43 +26,55 @@ pub struct TensorInfo {
     pub bytes: Range<u64>,
 }
 
+/// A tensor as the header tells of it. The safetensors crate's own `Metadata` counts in usize, which ends at 4 GiB in WebAssembly.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    dtype: Dtype,
+    shape: Vec<u64>,
+    data_offsets: (u64, u64),
+}
+
+#[derive(Deserialize)]
+struct Header {
+    #[serde(rename = "__metadata__", default)]
+    _metadata: Option<BTreeMap<String, String>>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, Told>,
+}
+
 pub struct FileReader {
     name: String,
-    file: File,
+    file: Box<dyn ReadAt>,
     tensors: BTreeMap<String, TensorInfo>,
 }
 
 impl FileReader {
     /// Reads the header alone. Errors: file, weight-invalid.
-    pub fn open(path: &Path) -> Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let invalid = |key: &str, reason: String| Error::WeightInvalid { file: name.clone(), key: key.into(), reason };
-        let mut file = File::open(path).map_err(|error| Error::file(path, error))?;
-        let length = file.metadata().map_err(|error| Error::file(path, error))?.len();
+    pub fn open(name: &str, mut file: Box<dyn ReadAt>) -> Result<Self> {
+        let invalid = |key: &str, reason: String| Error::WeightInvalid { file: name.into(), key: key.into(), reason };
+        let length = file.length();
         let mut prefix = [0; 8];
-        file.read_exact(&mut prefix).map_err(|_| invalid("", format!("{length} bytes are no safetensors file")))?;
+        if length < 8 {
+            return Err(invalid("", format!("{length} bytes are no safetensors file")));
+        }
+        file.read_at(0, &mut prefix)?;
         let header = u64::from_le_bytes(prefix);
         if header > MAX_HEADER || header + 8 > length {
             return Err(invalid("", format!("the header claims {header} bytes, the file has {length}")));
         }
         let mut json = vec![0; header as usize];
-        file.read_exact(&mut json).map_err(|error| Error::file(path, error))?;
+        file.read_at(8, &mut json)?;
         refuse_duplicates(&json).map_err(|reason| invalid("", reason))?;
-        // Reading it checks that offsets follow one another and agree with dtypes and shapes.
-        let metadata: Metadata = serde_json::from_slice(&json).map_err(|error| invalid("", error.to_string()))?;
-        let (data, present) = (metadata.data_len() as u64, length - header - 8);
-        if data != present {
-            let cut = metadata.tensors().into_iter().find(|(_, info)| info.data_offsets.1 as u64 > present);
-            let key = cut.map(|(key, _)| key).unwrap_or_default();
-            return Err(invalid(&key, format!("the header names {data} bytes of tensors, the file has {present}")));
+        let told: Header = serde_json::from_slice(&json).map_err(|error| invalid("", error.to_string()))?;
+        let tensors = laid_out(told.tensors, 8 + header).map_err(|(key, reason)| invalid(&key, reason))?;
+        let (end, data) = tensors.values().map(|info| info.bytes.end).max().map_or((8 + header, 0), |end| (end, end - 8 - header));
+        if end != length {
+            let cut = tensors.iter().filter(|(_, info)| info.bytes.end > length).min_by_key(|(_, info)| info.bytes.start);
+            let key = cut.map(|(key, _)| key.as_str()).unwrap_or_default();
+            return Err(invalid(key, format!("the header names {data} bytes of tensors, the file has {}", length - header - 8)));
         }
-        let mut tensors = BTreeMap::new();
-        for (key, info) in metadata.tensors() {
-            let start = 8 + header + info.data_offsets.0 as u64;
-            let end = 8 + header + info.data_offsets.1 as u64;
-            tensors.insert(key, TensorInfo { dtype: info.dtype, shape: info.shape.clone(), bytes: start..end });
-        }
-        Ok(Self { name, file, tensors })
+        Ok(Self { name: name.into(), file, tensors })
     }
 
     pub fn tensors(&self) -> &BTreeMap<String, TensorInfo> {
@@ -79,10 +96,7 @@ impl FileReader {
             return Err(invalid(format!("elements {elements:?} are more than it has")));
         }
         let mut bytes = vec![0; length as usize];
-        self.file
-            .seek(SeekFrom::Start(start))
-            .and_then(|_| self.file.read_exact(&mut bytes))
-            .map_err(|error| invalid(error.to_string()))?;
+        self.file.read_at(start, &mut bytes)?;
         let halves = || bytes.as_chunks::<2>().0.iter();
         let values: Vec<f32> = match info.dtype {
             Dtype::F16 => halves().map(|half| half::f16::from_le_bytes(*half).to_f32()).collect(),
@@ -96,6 +110,75 @@ impl FileReader {
     }
 }
 
+/// Where tensors lie in a file whose data begins at `start`: each as long as its dtype and shape say, one behind the other.
+fn laid_out(told: BTreeMap<String, Told>, start: u64) -> Result<BTreeMap<String, TensorInfo>, (String, String)> {
+    let mut tensors = BTreeMap::new();
+    let mut places = vec![];
+    for (key, Told { dtype, shape, data_offsets: (first, end) }) in told {
+        let wanted = shape.iter().try_fold(dtype.bitsize() as u64, |bits, size| bits.checked_mul(*size)).filter(|bits| bits % 8 == 0);
+        let sizes: Option<Vec<usize>> = shape.iter().map(|size| usize::try_from(*size).ok()).collect();
+        let places_it = start.checked_add(first).zip(start.checked_add(end));
+        let (Some(wanted), Some(shape), Some((from, to))) = (wanted, sizes, places_it) else {
+            return Err((key, format!("{dtype:?} of shape {shape:?} at {first} is too large")));
+        };
+        if end.checked_sub(first) != Some(wanted / 8) {
+            return Err((key, format!("{dtype:?} of shape {shape:?} are {} bytes, not those from {first} to {end}", wanted / 8)));
+        }
+        places.push((first, end, key.clone()));
+        tensors.insert(key, TensorInfo { dtype, shape, bytes: from..to });
+    }
+    places.sort();
+    let mut reached = 0;
+    for (first, end, key) in places {
+        if first != reached {
+            return Err((key, format!("begins at {first}, where {reached} bytes are before it")));
+        }
+        reached = end;
+    }
+    Ok(tensors)
+}
+
+#[cfg(not(target_family = "wasm"))]
+mod disk {
+    use std::fs::File;
+    use std::io::{Read, Seek, SeekFrom};
+    use std::path::{Path, PathBuf};
+
+    use super::ReadAt;
+    use crate::error::{Error, Result};
+
+    /// A file on a disk.
+    pub struct DiskFile {
+        path: PathBuf,
+        file: File,
+        length: u64,
+    }
+
+    impl DiskFile {
+        /// Errors: file.
+        pub fn open(path: &Path) -> Result<Self> {
+            let failed = |error: std::io::Error| Error::file(path, error);
+            let file = File::open(path).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
+            Ok(Self { path: path.to_path_buf(), file, length })
+        }
+    }
+
+    impl ReadAt for DiskFile {
+        fn length(&self) -> u64 {
+            self.length
+        }
+
+        fn read_at(&mut self, position: u64, bytes: &mut [u8]) -> Result<()> {
+            let read = self.file.seek(SeekFrom::Start(position)).and_then(|_| self.file.read_exact(bytes));
+            read.map_err(|error| Error::file(&self.path, error))
+        }
+    }
+}
+
+#[cfg(not(target_family = "wasm"))]
+pub use disk::DiskFile;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +190,7 @@ mod tests {
     fn raw(name: &str, bytes: &[u8]) -> Result<FileReader> {
         let path = std::env::temp_dir().join(format!("blip2-web-{}-{name}.safetensors", std::process::id()));
         std::fs::write(&path, bytes).unwrap();
-        let reader = FileReader::open(&path);
+        let reader = DiskFile::open(&path).and_then(|file| FileReader::open(name, Box::new(file)));
         std::fs::remove_file(&path).unwrap();
         reader
     }
@@ -149,7 +232,42 @@ mod tests {
         reason(open("overlap", &format!("{{{},{}}}", tensor("a", 0, 4), tensor("b", 2, 6)), &[0; 6]));
         reason(open("shape", &format!("{{{}}}", tensor("a", 0, 6)), &[0; 6]));
         reason(open("json", "{", &[]));
+        reason(open("gap", &format!("{{{},{}}}", tensor("a", 0, 4), tensor("b", 6, 10)), &[0; 10]));
+        reason(open("late", &format!("{{{}}}", tensor("a", 2, 6)), &[0; 6]));
+        reason(open("backwards", &format!("{{{}}}", tensor("a", 4, 0)), &[0; 4]));
         let huge = r#"{"a":{"dtype":"F32","shape":[18446744073709551615,4],"data_offsets":[0,4]}}"#;
         reason(open("huge", huge, &[0; 4]));
+    }
+
+    /// Zeros of any length, behind a header.
+    struct Sparse(Vec<u8>, u64);
+
+    impl ReadAt for Sparse {
+        fn length(&self) -> u64 {
+            self.1
+        }
+
+        fn read_at(&mut self, position: u64, bytes: &mut [u8]) -> Result<()> {
+            for (place, byte) in (position..).zip(bytes) {
+                *byte = usize::try_from(place).ok().and_then(|place| self.0.get(place)).copied().unwrap_or(place as u8);
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn files_may_be_larger_than_a_word_counts() {
+        let end = 6u64 << 30;
+        let header = format!(
+            r#"{{"__metadata__":{{"format":"pt"}},"a":{{"dtype":"F16","shape":[3145728,1024],"data_offsets":[0,{end}]}},
+            "b":{{"dtype":"F16","shape":[2],"data_offsets":[{end},{}]}}}}"#,
+            end + 4
+        );
+        let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+        let length = bytes.len() as u64 + end + 4;
+        let mut reader = FileReader::open("large", Box::new(Sparse(bytes, length))).unwrap();
+        let place = reader.tensors()["b"].bytes.start;
+        let half = |place: u64| half::f16::from_le_bytes([place as u8, (place + 1) as u8]).to_f32();
+        assert_eq!(reader.read_f32("b", 0..2).unwrap(), [half(place), half(place + 2)]);
     }
 }

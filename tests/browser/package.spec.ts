@@ -106,6 +106,22 @@ test("Node captions a picture and answers, from folders on disk and from a serve
   }
 });
 
+test("its program converts a checkpoint, and the package runs what it wrote", ({ installed }) => {
+  const manifest: { readonly bin: Readonly<Record<string, string>> } = JSON.parse(readFileSync(join(installed.installed, "package.json"), "utf8"));
+  const program = join(installed.installed, manifest.bin["blip2-web"] ?? "");
+  const folder = join(installed.folder, "converted");
+  const convert = [program, "convert", at("tests", "fixtures", "opt"), folder, "--quant", "q8"];
+  expect(execFileSync(process.execPath, convert, { encoding: "utf8" })).toContain("parameters; ");
+  const again = spawnSync(process.execPath, convert, { encoding: "utf8" });
+  expect([again.status, again.stderr.split(":")[0]]).toEqual([1, "error[file]"]);
+  const script = `
+    import { load } from "blip2-web";
+    const blip2 = await load(${JSON.stringify(folder)});
+    const image = await blip2.encode(${JSON.stringify(at("demo", "samples", PICTURES[0] ?? ""))});
+    console.log((await image.caption({ max_new_tokens: 3 })).finish);`;
+  expect(["length", "eos"]).toContain(inNode(installed, script));
+});
+
 test("a plain module script captions a picture", async ({ visitor, installed }) => {
   const page = `<!doctype html><title>plain</title><p></p><script type="module">
     import { load } from "./blip2-web/index.js";
