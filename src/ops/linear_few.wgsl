@@ -51,8 +51,7 @@ fn main(here: Here) {
     let first = info[3];
     let row_words = info[5];
     let sets = (rows + OUTPUTS - 1u) / OUTPUTS;
-    // A grid of two dimensions may be larger than what was asked for: what is behind the end does the last one's work again.
-    let index = min(workgroup_index(here.group, here.groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let row = index / sets * ROWS;
     let out = index % sets * OUTPUTS;
 
