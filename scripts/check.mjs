@@ -16,7 +16,7 @@ await main(async args => {
     { name: "clippy", what: "all targets, warnings denied", run: () => steps.clippy() },
     { name: "docs", what: "cargo doc, warnings denied", run: () => steps.docs() },
     { name: "wasm", what: "the wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
-    { name: "types", what: "tsc for page, worker and tests", run: () => steps.types() },
+    { name: "types", what: "tsc for page, worker, tests and package", run: () => steps.types() },
     { name: "sizes", what: "what visitors and developers download", run: () => steps.sizes() },
   ];
   return steps.runSteps(all, rest);

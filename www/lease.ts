@@ -14,10 +14,12 @@ export interface Blip2State {
   readonly error: unknown;
 }
 
-const IDLE: Blip2State = { status: "idle", blip2: null, progress: null, error: null };
+/** Nothing is asked for. */
+export const IDLE: Blip2State = { status: "idle", blip2: null, progress: null, error: null };
 
 /** What tells two loads apart. */
-export const leaseKey = (source: Source, options: Omit<LoadOptions, "signal" | "onProgress">): string => JSON.stringify([String(source), options]);
+export const leaseKey = (source: Source | null | undefined, options: Omit<LoadOptions, "signal" | "onProgress">): string =>
+  JSON.stringify([String(source), options]);
 
 export class Lease {
   private static readonly ofEngine = new WeakMap<Engine, Map<string, Lease>>();

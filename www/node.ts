@@ -59,15 +59,18 @@ class Thread implements WorkerLike {
   }
 }
 
+/** The folder in which the process runs now. */
+const here = (): string => pathToFileURL(`${process.cwd()}/`).href;
+
 runOn({
-  base: () => pathToFileURL(`${process.cwd()}/`).href,
+  base: here,
   schemes: ["http:", "https:", "file:"],
   // The engine knows web addresses: the thread answers these from the disk.
   asked: url => (url.protocol === "file:" ? new URL(url.pathname, DISK) : url),
   startWorker: () => new Thread(),
   storage: "memory",
   fetch: async (url, init) => {
-    const address = new URL(url, pathToFileURL(`${process.cwd()}/`));
+    const address = new URL(url, here());
     return address.protocol === "file:" ? new Response(await openAsBlob(fileURLToPath(address))) : fetch(address, init);
   },
 });

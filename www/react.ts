@@ -11,7 +11,7 @@
 
 import { useMemo, useSyncExternalStore } from "react";
 import { type Blip2, type Engine, type LoadOptions, sharedEngine, type Source } from "./engine.js";
-import { type Blip2State, Lease, leaseKey } from "./lease.js";
+import { type Blip2State, IDLE, Lease, leaseKey } from "./lease.js";
 
 export type { Blip2State } from "./lease.js";
 
@@ -31,18 +31,17 @@ export type UseBlip2 = Blip2State & {
  * aborted. Components with the same source and options share one model, in one worker. On a server, and without a source, nothing is loaded.
  */
 export function useBlip2(source: Source | null | undefined, { engine, ...options }: UseBlip2Options = {}): UseBlip2 {
-  const key = source === null || source === undefined ? null : leaseKey(source, options);
   // Options are compared by what is in them: an object literal is another one at each render.
+  const key = leaseKey(source, options);
   // biome-ignore lint/correctness/useExhaustiveDependencies: `key` stands for source and options
   const lease = useMemo(
-    () => (key === null || source === null || source === undefined ? null : Lease.of(engine ?? sharedEngine(), key, source, options)),
+    () => (source === null || source === undefined ? null : Lease.of(engine ?? sharedEngine(), key, source, options)),
     [engine, key],
   );
   const state = useSyncExternalStore(lease?.subscribe ?? subscribeToNothing, lease?.snapshot ?? nothing, nothing);
   return useMemo(() => ({ ...state, retry: lease?.retry ?? (() => {}) }), [state, lease]);
 }
 
-const IDLE: Blip2State = { status: "idle", blip2: null, progress: null, error: null };
 const nothing = (): Blip2State => IDLE;
 const subscribeToNothing = () => () => {};
 

@@ -11,11 +11,10 @@ fn key(device: &Device) -> String {
     format!("tuning/{}/{}/{}", env!("CARGO_PKG_VERSION"), adapter.backend, adapter.name)
 }
 
-/// Takes what is kept, or measures and keeps it. A storage that fails costs a measurement. Errors: device-lost, kernel where no
-/// way is right on this device.
+/// Takes what is kept, or measures and keeps it. A storage that fails costs a measurement. On software adapters a try takes
+/// seconds and threads are always the fastest: there it stays as it is. Errors: device-lost, kernel where no way is right.
 pub(super) async fn apply(device: &Device, storage: &impl Storage) -> Result<()> {
     if device.adapter.software {
-        // What to do there is known.
         return Ok(());
     }
     let key = key(device);

@@ -2,17 +2,15 @@
 //! are full up to some position without ever having computed it.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
-use crate::bench::product::noise;
+use crate::bench::product::{noise, put_in_parts};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::models::{Decoding, LanguageModel, TextConfig};
 use crate::ops::start_reading;
 use crate::weights::quant::{BLOCK, Quant, words_per_row};
 use crate::weights::{Part, Role, Weights};
-
-/// Words that are taken to the device at once, as shards are.
-const PART_WORDS: usize = 4 << 20;
 
 pub struct Context {
     device: Device,
@@ -32,13 +30,8 @@ impl Context {
                 weights.put(key, 0..rows, Part::F32((0..rows * columns).map(|place| 1.0 + 0.1 * noise(place)).collect()))?;
                 continue;
             }
-            let row_words = words_per_row(quant, columns);
-            let step = (PART_WORDS / row_words.max(1)).max(1);
-            for first in (0..rows).step_by(step) {
-                let end = rows.min(first + step);
-                let words = (first..end).flat_map(|row| made_up(quant, columns, row)).collect();
-                weights.put(key, first..end, Part::Packed { quant, words })?;
-            }
+            let part = |rows: Range<usize>| Part::Packed { quant, words: rows.flat_map(|row| made_up(quant, columns, row)).collect() };
+            put_in_parts(&weights, key, (quant, columns), rows, part)?;
         }
         Ok(Self { device: device.clone(), model: load(&weights)?, decoding: RefCell::default() })
     }

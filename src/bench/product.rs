@@ -1,5 +1,7 @@
 //! One product by itself: x [rows, columns] with a packed matrix [out, columns], on made-up numbers.
 
+use std::ops::Range;
+
 use burn_tensor::{Tensor, TensorData};
 
 use crate::device::Device;
@@ -8,9 +10,6 @@ use crate::layers::Linear;
 use crate::ops::read_floats;
 use crate::weights::quant::{Quant, pack_f16, pack_rows, quantize, unpack_row, words_per_row};
 use crate::weights::{Part, Request, Role, Weights};
-
-/// Words that are taken to the device at once, as shards are.
-const PART_WORDS: usize = 4 << 20;
 
 pub struct Product {
     pub quant: Quant,
@@ -25,11 +24,7 @@ impl Product {
     pub fn new(device: &Device, quant: Quant, shape @ [rows, out, columns]: [usize; 3]) -> Result<Self> {
         const KEY: &str = "weight";
         let weights = Weights::new(device, [(KEY.into(), Request { role: Role::Matrix, shape: vec![out, columns], joined: None })].into());
-        let step = (PART_WORDS / words_per_row(quant, columns).max(1)).max(1);
-        for first in (0..out).step_by(step) {
-            let end = out.min(first + step);
-            weights.put(KEY, first..end, part(quant, columns, &Self::weights(columns, first..end)))?;
-        }
+        put_in_parts(&weights, KEY, (quant, columns), out, |rows| part(quant, columns, &Self::weights(columns, rows)))?;
         let linear = Linear::load(&weights, [columns, out], false)?;
         let x = Tensor::from_data(TensorData::new(Self::activations(rows, columns), [rows, columns]), &device.burn);
         Ok(Self { quant, shape, linear, x })
@@ -68,7 +63,7 @@ impl Product {
         (0..out).map(product).collect()
     }
 
-    fn weights(columns: usize, rows: std::ops::Range<usize>) -> Vec<f32> {
+    fn weights(columns: usize, rows: Range<usize>) -> Vec<f32> {
         (rows.start * columns..rows.end * columns).map(|place| 0.05 * noise(place)).collect()
     }
 
@@ -91,6 +86,23 @@ fn part(quant: Quant, columns: usize, values: &[f32]) -> Part {
         }
     };
     Part::Packed { quant, words }
+}
+
+/// Puts the rows of a packed matrix, as many at once as a shard holds. Errors: weight-invalid, kernel.
+pub(super) fn put_in_parts(
+    weights: &Weights,
+    key: &str,
+    (quant, columns): (Quant, usize),
+    rows: usize,
+    part: impl Fn(Range<usize>) -> Part,
+) -> Result<()> {
+    const PART_WORDS: usize = 4 << 20;
+    let step = (PART_WORDS / words_per_row(quant, columns).max(1)).max(1);
+    for first in (0..rows).step_by(step) {
+        let part_rows = first..rows.min(first + step);
+        weights.put(key, part_rows.clone(), part(part_rows))?;
+    }
+    Ok(())
 }
 
 /// A number of its place, in −1..1: the same on every device.

@@ -240,6 +240,7 @@ impl Choice {
     ) -> Result<Option<Vec<u32>>> {
         let [found, width] = logits.dims();
         let Some(top) = self.processors.top().filter(|top| is_queued && top.count < width.min(MAX_TOP_K)) else { return Ok(None) };
+        let copies = copies(found, ids.len())?;
         let count = top.count + 1;
         let (values, places) = top_k(logits, count)?;
         // One read: both are queued before either is waited for.
@@ -249,10 +250,9 @@ impl Choice {
         if values.chunks_exact(count).any(is_tied) {
             return Ok(None);
         }
-        let copies = ids.len() / found.max(1);
         let mut chosen = vec![self.pad; ids.len()];
         for (row, chosen) in chosen.iter_mut().enumerate().filter(|(row, _)| finished[*row].is_none()) {
-            let at = row / copies.max(1) * count;
+            let at = row / copies * count;
             let mut likeliest: Vec<(i32, f32)> =
                 places[at..at + count].iter().copied().zip(values[at..at + count].iter().copied()).collect();
             // Draws go by the order of ids.
@@ -283,14 +283,17 @@ impl Choice {
 /// logits [B, V] or [rows, V] → rows·V numbers, a prompt's row as often as it needs to be.
 async fn read_rows(logits: Tensor<2>, rows: usize) -> Result<Vec<f32>> {
     let [found, width] = logits.dims();
+    let copies = copies(found, rows)?;
     let values = read_floats(logits).await?;
-    if found == rows {
-        return Ok(values);
+    Ok(if copies == 1 { values } else { values.chunks_exact(width).flat_map(|row| row.repeat(copies)).collect() })
+}
+
+/// How many of so many sequences each of the rows found stands for. Errors: kernel unless as many each, and at least one.
+fn copies(found: usize, sequences: usize) -> Result<usize> {
+    if found == 0 || sequences == 0 || !sequences.is_multiple_of(found) {
+        return Err(Error::kernel("logits", format!("{found} rows for {sequences} sequences")));
     }
-    if found == 0 || !rows.is_multiple_of(found) {
-        return Err(Error::kernel("logits", format!("{found} rows for {rows} sequences")));
-    }
-    Ok(values.chunks_exact(width).flat_map(|row| row.repeat(rows / found)).collect())
+    Ok(sequences / found)
 }
 
 /// Each row so many times, side by side.

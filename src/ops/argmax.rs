@@ -8,13 +8,13 @@ use crate::ops::device_kind;
 
 /// The place of the largest of each row of logits [rows, n]; the lowest on ties.
 pub fn argmax(logits: &Tensor<2>) -> Result<Tensor<1, Int>> {
-    let [_rows, width] = logits.dims();
+    let width = logits.dims()[1];
     match device_kind(logits) {
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => {
             let values = crate::ops::cpu::floats(logits)?;
             let best: Vec<i32> = values.floats().chunks_exact(width).map(|row| highest(row) as i32).collect();
-            Ok(Tensor::from_data(burn_tensor::TensorData::new(best, [_rows]), &logits.device()))
+            Ok(Tensor::from_data(burn_tensor::TensorData::from(best.as_slice()), &logits.device()))
         }
         #[cfg(feature = "webgpu")]
         DeviceKind::Webgpu => gpu::argmax(logits, gpu::pieces(width, crate::device::tuning())),

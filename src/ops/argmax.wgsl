@@ -4,14 +4,11 @@ var<workgroup> values: array<f32, WORKGROUP>;
 var<workgroup> places: array<u32, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn main(here: Here) {
+    let lane = here.lane;
     let width = info[0];
     let pieces = info[1];
-    let index = min(workgroup_index(group, groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let start = index / pieces * width;
     let length = (width + pieces - 1u) / pieces;
     let begin = min(index % pieces * length, width - 1u);

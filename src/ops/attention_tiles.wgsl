@@ -31,15 +31,12 @@ fn join_scores(asker: u32, count: u32) {
 }
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn main(here: Here) {
+    let lane = here.lane;
     let queries = info[0];
     let heads = info[2];
     let tiles = (queries + QUERIES - 1u) / QUERIES;
-    let index = min(workgroup_index(group, groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let first_query = (index % tiles) * QUERIES;
     let head = (index / tiles) % heads;
     let batch = index / tiles / heads;

@@ -152,7 +152,6 @@ pub(crate) mod gpu {
             .launch(count * heads.count * splits)?;
         if splits > 1 {
             Kernel::new("combine", include_str!("combine.wgsl"))
-                .together(false)
                 .constant("SPLITS", splits as u32)
                 .constant("HEAD_DIM", heads.head_dim as u32)
                 .buffer("stretches", Type::F32, &of_splits)

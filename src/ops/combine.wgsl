@@ -1,7 +1,7 @@
 // Joins what SPLITS workgroups have made of their stretches of a query's keys (softmax_tiles.wgsl): a thread a float of y.
 @compute @workgroup_size(WORKGROUP, 1, 1)
 fn main(here: Here) {
-    let at = workgroup_index(here.group, here.groups) * WORKGROUP + here.lane;
+    let at = thread_index(here);
     if (at >= info[0]) { return; }
     let first = at / HEAD_DIM * SPLITS * (HEAD_DIM + 2u);
     var highest = stretches[first + HEAD_DIM];

@@ -1,8 +1,12 @@
-// Joined to every kernel: the index of a workgroup, whatever grid its count was folded into.
-fn workgroup_index(group: vec3<u32>, groups: vec3<u32>) -> u32 {
-    return group.y * groups.x + group.x;
+// Joined to every kernel: where it is, whatever grid the count of its workgroups was folded into.
+fn workgroup_index(here: Here) -> u32 {
+    return here.group.y * here.groups.x + here.group.x;
 }
-// A grid of two dimensions may be larger than what was asked for.
-fn workgroup_count() -> u32 {
-    return info[GROUPS];
+// A grid of two dimensions may be larger than what was asked for. What is behind the end does the last one's work again: a kernel
+// with barriers must not be left.
+fn workgroup_within(here: Here) -> u32 {
+    return min(workgroup_index(here), info[GROUPS] - 1u);
+}
+fn thread_index(here: Here) -> u32 {
+    return workgroup_index(here) * WORKGROUP + here.lane;
 }

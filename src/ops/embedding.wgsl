@@ -14,14 +14,10 @@ fn weight(row: u32, column: u32, columns: u32, row_words: u32) -> f32 {
 }
 
 @compute @workgroup_size(64, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn main(here: Here) {
     let count = info[0];
     let columns = info[1];
-    let at = workgroup_index(group, groups) * WORKGROUP + lane;
+    let at = thread_index(here);
     if (at >= count * columns) { return; }
     // OPT asks for position −1 where nothing is attended: with the shift that is a row.
     let row = ids[info[2] + at / columns] + i32(info[3]);

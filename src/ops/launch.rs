@@ -157,8 +157,8 @@ mod gpu {
             self
         }
 
-        /// Gives it what a workgroup's lanes find out together (`sum_of_all` and its kin) and their `Here`, by subgroup operations
-        /// or through the workgroup's memory.
+        /// Gives it what a workgroup's lanes find out together (`sum_of_all` and its kin), by subgroup operations or through the
+        /// workgroup's memory.
         pub fn together(mut self, subgroups: bool) -> Self {
             self.together = if subgroups { Together::BySubgroups } else { Together::ByMemory };
             self
@@ -205,7 +205,7 @@ mod gpu {
             self
         }
 
-        /// Runs `groups` workgroups. They are folded into two dimensions: the WGSL asks `workgroup_index`.
+        /// Runs `groups` workgroups. They are folded into two dimensions: the WGSL asks where it is (`common.wgsl`).
         pub fn launch(self, groups: usize) -> Result<()> {
             if groups == 0 {
                 return Ok(());
@@ -310,8 +310,8 @@ mod gpu {
             }
             text.push_str(include_str!("common.wgsl"));
             match self.together {
-                Together::No => {}
-                Together::ByMemory => text.push_str(include_str!("workgroup.wgsl")),
+                Together::No => text.push_str(include_str!("here.wgsl")),
+                Together::ByMemory => text.push_str(concat!(include_str!("here.wgsl"), include_str!("workgroup.wgsl"))),
                 Together::BySubgroups => text.push_str(include_str!("subgroups.wgsl")),
             }
             text.push_str(self.wgsl);

@@ -126,17 +126,13 @@ pub(crate) mod gpu {
 
         /// Its WGSL for weights that are read in fours, or not.
         fn kernel(self, wide: bool) -> Kernel {
-            match (self, wide) {
-                (Self::Threads { .. }, _) => Kernel::new("linear_threads", source!("words.wgsl", "linear_threads.wgsl")),
-                (Self::Few { subgroups, .. }, true) => {
-                    Kernel::new("linear_few", source!("words4.wgsl", "linear_few.wgsl")).together(subgroups).workgroup(FEW_THREADS)
+            match self {
+                Self::Threads { .. } => Kernel::new("linear_threads", source!("words.wgsl", "linear_threads.wgsl")),
+                Self::Few { subgroups, .. } => {
+                    let wgsl = if wide { source!("words4.wgsl", "linear_few.wgsl") } else { source!("words.wgsl", "linear_few.wgsl") };
+                    Kernel::new("linear_few", wgsl).together(subgroups).workgroup(FEW_THREADS)
                 }
-                (Self::Few { subgroups, .. }, false) => {
-                    Kernel::new("linear_few", source!("words.wgsl", "linear_few.wgsl")).together(subgroups).workgroup(FEW_THREADS)
-                }
-                (Self::Tiles { half }, _) => {
-                    Kernel::new("linear_tiles", source!("words.wgsl", "linear_tiles.wgsl")).workgroup(256).half(half)
-                }
+                Self::Tiles { half } => Kernel::new("linear_tiles", source!("words.wgsl", "linear_tiles.wgsl")).workgroup(256).half(half),
             }
         }
     }
@@ -167,7 +163,6 @@ pub(crate) mod gpu {
             let mut kernel = variant
                 .kernel(wide)
                 .constant("ROWS", variant.rows() as u32)
-                .constant("WIDE", wide.into())
                 .constant("QUANT", weight.quant as u32)
                 .constant("ACTIVATION", fused.activation as u32)
                 .constant("BIAS", bias.is_some().into())

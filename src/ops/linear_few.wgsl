@@ -30,18 +30,6 @@ fn quad(w: vec4<u32>, q: u32) -> vec4<f32> {
     return bitcast<vec4<f32>>(nibbles | vec4<u32>(0x4B000000u)) - 8388616.0;
 }
 
-// Four words of a row that begins at word `start`; what lies behind it is zero.
-fn four_words(start: u32, piece: u32, row_words: u32) -> vec4<u32> {
-    if (WIDE == 1u) { return words4(start / 4u + piece); }
-    let begin = start + piece * 4u;
-    let left = row_words - piece * 4u;
-    var w = vec4<u32>(word_at(begin), 0u, 0u, 0u);
-    if (left > 1u) { w.y = word_at(begin + 1u); }
-    if (left > 2u) { w.z = word_at(begin + 2u); }
-    if (left > 3u) { w.w = word_at(begin + 3u); }
-    return w;
-}
-
 fn scale_of(start: u32, piece: u32, k: u32) -> f32 {
     if (QUANT < 2u) { return 1.0; }
     let block = piece * PIECE / 32u;
@@ -63,8 +51,7 @@ fn main(here: Here) {
     let first = info[3];
     let row_words = info[5];
     let sets = (rows + OUTPUTS - 1u) / OUTPUTS;
-    // A grid of two dimensions may be larger than what was asked for: what is behind the end does the last one's work again.
-    let index = min(workgroup_index(here.group, here.groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let row = index / sets * ROWS;
     let out = index % sets * OUTPUTS;
 

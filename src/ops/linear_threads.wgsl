@@ -6,20 +6,15 @@ fn dots(v: vec4<f32>, w0: vec4<f32>, w1: vec4<f32>, w2: vec4<f32>, w3: vec4<f32>
 }
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn main(here: Here) {
     let m = info[0];
     let k = info[1];
     let n = info[2];
     let first = info[3];
     let rows = info[4];
     let row_words = info[5];
-    let index = workgroup_index(group, groups);
     let tiles = (rows + 3u) / 4u;
-    let tile = index * WORKGROUP + lane;
+    let tile = thread_index(here);
     let out = (tile % tiles) * 4u;
     let row = (tile / tiles) * ROWS;
     if (row >= m) { return; }

@@ -11,11 +11,8 @@ var<workgroup> w_slice: array<Number, SLICE * STRIDE>;
 var<workgroup> columns: u32;
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn main(here: Here) {
+    let lane = here.lane;
     // What is read from a buffer is not uniform to WGSL, and a loop around a barrier has to be.
     if (lane == 0u) { columns = info[1]; }
     let k = workgroupUniformLoad(&columns);
@@ -25,7 +22,7 @@ fn main(
     let rows = info[4];
     let row_words = info[5];
     let across = (rows + TILE - 1u) / TILE;
-    let index = min(workgroup_index(group, groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let out = (index % across) * TILE;
     let row = (index / across) * TILE;
     // What the thread makes: 4 rows of x, 4 outputs.

@@ -24,10 +24,10 @@ impl Norm<'_> {
 
     /// See the module. Errors: kernel when shapes disagree.
     pub fn of(self, x: &Tensor<2>) -> Result<Tensor<2>> {
-        let [rows, width] = x.dims();
+        let shape @ [_, width] = x.dims();
         if !self.fits(width) || width == 0 {
             let (gamma, beta) = (self.gamma.dims(), self.beta.map(|beta| beta.dims()));
-            return Err(Error::kernel("norm", format!("x {:?}, gamma {gamma:?}, beta {beta:?}", x.dims())));
+            return Err(Error::kernel("norm", format!("x {shape:?}, gamma {gamma:?}, beta {beta:?}")));
         }
         match device_kind(x) {
             #[cfg(feature = "cpu")]
@@ -36,7 +36,7 @@ impl Norm<'_> {
                 use crate::ops::cpu::{filled, floats};
                 let (x, gamma, beta) = (floats(x)?, floats(self.gamma)?, self.beta.map(floats).transpose()?);
                 let beta = beta.as_ref().map(|beta| beta.floats());
-                filled([rows, width], |y| {
+                filled(shape, |y| {
                     for (x, y) in x.floats().chunks_exact(width).zip(y.chunks_exact_mut(width)) {
                         normalize(x, gamma.floats(), beta, self.eps as f32, y);
                     }
@@ -44,10 +44,7 @@ impl Norm<'_> {
                 })
             }
             #[cfg(feature = "webgpu")]
-            DeviceKind::Webgpu => {
-                let _ = rows;
-                gpu::norm(x, self, crate::device::tuning().subgroups)
-            }
+            DeviceKind::Webgpu => gpu::norm(x, self, crate::device::tuning().subgroups),
             #[allow(unreachable_patterns)]
             kind => Err(Error::kernel("norm", format!("no {kind:?} in this build"))),
         }

@@ -4,9 +4,7 @@ fn main(here: Here) {
     let lane = here.lane;
     let width = info[0];
     let eps = bitcast<f32>(info[1]);
-    let row = workgroup_index(here.group, here.groups);
-    let rows = workgroup_count();
-    let start = min(row, rows - 1u) * width;
+    let start = workgroup_within(here) * width;
     var mean = 0.0;
     if (CENTRED == 1u) {
         var sum = 0.0;
@@ -19,7 +17,6 @@ fn main(here: Here) {
         value += distance * distance;
     }
     let scale = inverseSqrt(sum_of_all(here, vec4<f32>(value, 0.0, 0.0, 0.0)).x / f32(width) + eps);
-    if (row >= rows) { return; }
     for (var i = lane; i < width; i += WORKGROUP) {
         var v = (x[start + i] - mean) * scale * gamma[i];
         if (CENTRED == 1u) { v += beta[i]; }

@@ -1,12 +1,8 @@
 // COPY: a thread keeps one word of what `cache_row` says. Else it takes it from the row that this row goes on from, as far as
 // positions are filled. info: where `cache_row` begins.
 @compute @workgroup_size(64, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let at = workgroup_index(group, groups) * WORKGROUP + lane;
+fn main(here: Here) {
+    let at = thread_index(here);
     let capacity = u32(state[2]);
     if (at >= u32(state[1]) * capacity) { return; }
     let position = at % capacity;

@@ -14,8 +14,7 @@ var<workgroup> key_count: u32;
 @compute @workgroup_size(WORKGROUP, 1, 1)
 fn main(here: Here) {
     let lane = here.lane;
-    // A grid of two dimensions may be larger than what was asked for: what is behind the end does the last one's work again.
-    let index = min(workgroup_index(here.group, here.groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let asked = query(index / SPLITS);
     // What is read from a buffer is not uniform to WGSL, and a loop around a barrier has to be.
     if (lane == 0u) { key_count = asked.keys; }

@@ -1,5 +1,5 @@
 // What the lanes of a workgroup find out together, by subgroup operations; lanes of a subgroup lie side by side. Else as
-// workgroup.wgsl.
+// here.wgsl and workgroup.wgsl.
 struct Here {
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,

@@ -13,14 +13,11 @@ fn is_higher(value: f32, place: i32, than_value: f32, than_place: i32) -> bool {
 }
 
 @compute @workgroup_size(WORKGROUP, 1, 1)
-fn main(
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
+fn main(here: Here) {
+    let lane = here.lane;
     let width = info[0];
     let pieces = info[1];
-    let index = min(workgroup_index(group, groups), workgroup_count() - 1u);
+    let index = workgroup_within(here);
     let start = index / pieces * width;
     let first = index % pieces * (PER_THREAD * WORKGROUP) + lane;
     var own = array<f32, PER_THREAD>();

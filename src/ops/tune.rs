@@ -3,7 +3,7 @@
 
 use burn_tensor::Tensor;
 
-use crate::device::{Adapter, Arithmetic, Device, DeviceKind, Tuning};
+use crate::device::{Arithmetic, Device, Tuning};
 use crate::error::{Error, Result};
 use crate::ops::checks::{Noise, attend_reference, floats, ints, matrix};
 use crate::ops::{Fused, Heads, Rows, StepState, advance, attention, cached_attention, linear, read_floats};
@@ -30,34 +30,23 @@ const EFFORT: Effort = Effort { runs: 3, launches: 16 };
 /// How much faster a way has to be to be taken instead of the one before it.
 const GAIN: f64 = 0.95;
 
-/// The fastest ways that are right on this device. Without measuring it is what `Tuning::of` says: on a CPU, where it changes
-/// nothing, and on software adapters, where a try takes seconds and threads are always the fastest. Errors: device-lost, kernel
-/// where no way at all is right.
+/// The fastest ways that are right on this device. Errors: device-lost, kernel where no way at all is right.
 pub async fn tune(device: &Device) -> Result<Tuning> {
-    let first = Tuning::of(&device.adapter);
-    if device.kind == DeviceKind::Cpu || device.adapter.software { Ok(first) } else { measure(device, first, EFFORT).await }
+    measure(device, Tuning::of(&device.adapter), EFFORT).await
 }
 
-/// The same on any adapter. Errors: those of `tune`.
+/// The same from any ways, with any effort. Errors: those of `tune`.
 pub async fn measure(device: &Device, first: Tuning, effort: Effort) -> Result<Tuning> {
-    let adapter = &device.adapter;
     let columns = |shared_columns, subgroups| Tuning { shared_columns, subgroups, ..first };
-    let of_few = best(
-        &Product::new(device, FEW),
-        with_subgroups(adapter, [columns(true, false), columns(false, false)], columns(true, true)),
-        effort,
-    )
-    .await?;
+    let mut ways = vec![columns(true, false), columns(false, false)];
+    ways.extend(device.adapter.subgroups.then_some(columns(true, true)));
+    let of_few = best(&Product::new(device, FEW), ways, effort).await?;
     let tiles = |product_tiles| Tuning { product_tiles, ..of_few };
     let of_many = best(&Product::new(device, MANY), vec![tiles(true), tiles(false)], effort).await?;
     let shared = |attention_tiles| Tuning { attention_tiles, ..of_many };
     let of_pictures = best(&Attention::new(device, PICTURE), vec![shared(true), shared(false)], effort).await?;
     let split = |split| Tuning { split, ..of_pictures };
     best(&Step::new(device, LONG)?, vec![split(true), split(false)], effort).await
-}
-
-fn with_subgroups<const N: usize>(adapter: &Adapter, ways: [Tuning; N], with: Tuning) -> Vec<Tuning> {
-    ways.into_iter().chain(adapter.subgroups.then_some(with)).collect()
 }
 
 /// Something that is done in one of several ways.
@@ -195,8 +184,9 @@ struct Step {
     state: StepState,
     newest: Tensor<2>,
     caches: [Tensor<2>; 2],
-    /// Newest q, k and v; keys and values of the positions before.
-    values: [Vec<f32>; 3],
+    query: Vec<f32>,
+    /// Keys and values of all positions.
+    values: [Vec<f32>; 2],
     heads: Heads,
 }
 
@@ -208,9 +198,16 @@ impl Step {
         advance(&mut state, &ints(device, &[0]), before, &ints(device, &[-1]), 0)?;
         state.advanced(before);
         let mut noise = Noise::new(positions as u32);
-        let values = [noise.floats(3 * width), noise.floats(positions * width), noise.floats(positions * width)];
-        let caches = [1, 2].map(|place| floats(device, &values[place], [positions, width]));
-        Ok(Self { state, newest: floats(device, &values[0], [1, 3 * width]), caches, values, heads })
+        let mut query = noise.floats(3 * width);
+        let newest = floats(device, &query, [1, 3 * width]);
+        let mut values = [0, 1].map(|_| noise.floats(positions * width));
+        let caches = values.each_ref().map(|values| floats(device, values, [positions, width]));
+        // The device takes them in by itself.
+        for (values, newest) in values.iter_mut().zip(query[width..].chunks_exact(width)) {
+            values[before * width..].copy_from_slice(newest);
+        }
+        query.truncate(width);
+        Ok(Self { state, newest, caches, query, values, heads })
     }
 }
 
@@ -223,18 +220,11 @@ impl Task for Step {
 
     fn is_right(&self, found: &[f32]) -> bool {
         let width = self.heads.count * self.heads.head_dim;
-        let [newest, keys, values] = &self.values;
-        let newest_at = self.state.length();
+        let [keys, values] = &self.values;
+        let positions = keys.len() / width;
         [0, self.heads.count - 1].into_iter().all(|head| {
             let at = head * self.heads.head_dim;
-            let held = |part: usize, all: &'_ [f32], j: usize| -> Vec<f32> {
-                if j == newest_at { newest[part * width + at..].to_vec() } else { all[j * width + at..].to_vec() }
-            };
-            let rows = |part: usize, all: &[f32]| -> Vec<Vec<f32>> {
-                (0..=newest_at).map(|j| held(part, all, j)[..self.heads.head_dim].to_vec()).collect()
-            };
-            let (keys, values) = (rows(1, keys), rows(2, values));
-            let expected = attended(self.heads, newest_at + 1, &newest[at..], |j| &keys[j], |j| &values[j]);
+            let expected = attended(self.heads, positions, &self.query[at..], |j| &keys[j * width + at..], |j| &values[j * width + at..]);
             expected.iter().zip(&found[at..]).all(|(expected, found)| near(*found, f64::from(*expected), 1.0))
         })
     }

@@ -1,10 +1,4 @@
 // What the lanes of a workgroup find out together, through its memory.
-struct Here {
-    @builtin(workgroup_id) group: vec3<u32>,
-    @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-}
-
 // Lanes that work on one set of outputs in linear_few.
 const TEAM: u32 = 32u;
 // Lanes that gather what all of them have put down.

@@ -1,32 +1,20 @@
 /** The examples of examples/web/, with the packed package installed: built, and served for development where their bundler does that. */
 
 import { spawn } from "node:child_process";
-import { cpSync, mkdirSync, symlinkSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, symlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
 import { at, must } from "../../scripts/common.mjs";
 import { serve } from "../../scripts/serve.mjs";
-import { expect, samples, test as base } from "./house.js";
-import { type Project, project } from "./package.js";
+import { expect, samples } from "./house.js";
+import { type Project, REACT, test } from "./package.js";
 
-const test = base.extend<object, { installed: Project }>({
-  installed: [
-    // biome-ignore lint/correctness/noEmptyPattern: the runner reads the names of what a fixture needs from this pattern
-    async ({}, use) => {
-      const made = await project();
-      await use(made);
-      made.remove();
-    },
-    { scope: "worker" },
-  ],
-});
-
-/** The example's folder with what it has installed, and a model where it expects one. Dev servers serve nothing from outside of it. */
+/** A copy of the example's folder with what it has installed, and a model where it expects one. Dev servers serve nothing from outside of it. */
 function copied(installed: Project, name: string, site: string): string {
-  const folder = join(installed.folder, name);
+  const folder = mkdtempSync(join(installed.folder, `${name}-`));
   cpSync(at("examples", "web", name), folder, { recursive: true });
   cpSync(installed.installed, join(folder, "node_modules", "blip2-web"), { recursive: true });
-  for (const name of ["react", "react-dom", "scheduler"]) symlinkSync(at("node_modules", name), join(folder, "node_modules", name));
+  for (const name of REACT) symlinkSync(at("node_modules", name), join(folder, "node_modules", name));
   mkdirSync(join(folder, site, "models"), { recursive: true });
   symlinkSync(at("demo", "model"), join(folder, site, "models", "demo"));
   return folder;
@@ -66,7 +54,7 @@ for (const name of ["vite", "react"]) {
   });
 
   test(`${name}: from Vite's dev server`, async ({ visitor, installed }) => {
-    const folder = join(installed.folder, name);
+    const folder = copied(installed, name, "public");
     const server = spawn(process.execPath, [program("vite", "bin", "vite.js"), "--host", "localhost", "--port", "0"], {
       cwd: folder,
       env: { ...process.env, NO_COLOR: "1", FORCE_COLOR: "0" },

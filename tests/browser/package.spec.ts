@@ -1,31 +1,17 @@
 /** The npm package from its tarball alone: what linters of packages say, in a plain module script, and in React. */
 
 import { execFile, execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { promisify } from "node:util";
 import { build } from "esbuild";
 import { at } from "../../scripts/common.mjs";
 import { serve } from "../../scripts/serve.mjs";
-import { expect, SHARD, test as base } from "./house.js";
-import { type Project, project, putBeside } from "./package.js";
+import { expect, SHARD, samples } from "./house.js";
+import { type Project, putBeside, test } from "./package.js";
 
 const MODELS = { "/models/demo/": "demo/model", "/samples/": "demo/samples" };
-const PICTURES = readdirSync(at("demo", "samples"))
-  .filter(name => name.endsWith(".png"))
-  .sort();
-
-const test = base.extend<object, { installed: Project }>({
-  installed: [
-    // biome-ignore lint/correctness/noEmptyPattern: the runner reads the names of what a fixture needs from this pattern
-    async ({}, use) => {
-      const made = await project();
-      await use(made);
-      made.remove();
-    },
-    { scope: "worker" },
-  ],
-});
+const [PICTURE = ""] = samples().map(path => basename(path));
 
 test("publint and attw have nothing to say", ({ installed }) => {
   const said = execFileSync(process.execPath, [at("node_modules", "publint", "src", "cli.js"), "run", installed.installed, "--strict"], {
@@ -77,7 +63,7 @@ test("Node imports it, and what renders on a server with it", ({ installed }) =>
 });
 
 test("Node captions a picture and answers, from folders on disk and from a server", async ({ installed }) => {
-  const [model, picture] = [at("demo", "model"), at("demo", "samples", PICTURES[0] ?? "")];
+  const [model, picture] = [at("demo", "model"), at("demo", "samples", PICTURE)];
   const script = (source: string) => `
     import { load, Blip2Error } from "blip2-web";
     const blip2 = await load(${JSON.stringify(source)}, { arithmetic: "exact" });
@@ -97,7 +83,7 @@ test("Node captions a picture and answers, from folders on disk and from a serve
     for (const said of [inNode(installed, script(model)), (await fromServer).stdout]) {
       const found = JSON.parse(said);
       expect(found.pieces).toBeGreaterThan(2);
-      expect(found.caption).toBe(expected.samples.find(({ file }) => file === PICTURES[0])?.caption.text);
+      expect(found.caption).toBe(expected.samples.find(({ file }) => file === PICTURE)?.caption.text);
       expect(found.text.length).toBeGreaterThan(0);
       expect(found.missing).toBe("network");
     }
@@ -126,7 +112,7 @@ test("a plain module script captions a picture", async ({ visitor, installed }) 
   const page = `<!doctype html><title>plain</title><p></p><script type="module">
     import { load } from "./blip2-web/index.js";
     const blip2 = await load("models/demo");
-    const image = await blip2.encode("samples/${PICTURES[0]}");
+    const image = await blip2.encode("samples/${PICTURE}");
     for await (const piece of image.caption()) document.querySelector("p").append(piece);
     document.title = "done";
   </script>`;

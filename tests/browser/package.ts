@@ -8,7 +8,10 @@ import { tools } from "../../scripts/bootstrap.mjs";
 import { at } from "../../scripts/common.mjs";
 import { npmPackage } from "../../scripts/package.mjs";
 import { wasm } from "../../scripts/wasm.mjs";
-import { siteFolder } from "./house.js";
+import { test as base, siteFolder } from "./house.js";
+
+/** What a project that uses React has beside it. */
+export const REACT = ["react", "react-dom", "scheduler"];
 
 /** The folder that is packed: what `npm run build` has made beside dist/, or the same with wasm as the compiler leaves it. */
 async function unpackedPackage(): Promise<string> {
@@ -28,7 +31,7 @@ export interface Project {
   remove(): void;
 }
 
-export async function project(): Promise<Project> {
+async function project(): Promise<Project> {
   const folder = mkdtempSync(join(tmpdir(), "blip2-project-"));
   const packed = execFileSync("npm", ["pack", "--silent", "--pack-destination", folder], { cwd: await unpackedPackage(), encoding: "utf8" });
   const tarball = join(folder, packed.trim());
@@ -36,9 +39,22 @@ export async function project(): Promise<Project> {
   mkdirSync(modules);
   execFileSync("tar", ["-xzf", tarball, "-C", modules]);
   renameSync(join(modules, "package"), join(modules, "blip2-web"));
-  for (const name of ["react", "react-dom", "scheduler", "csstype", "@types"]) symlinkSync(at("node_modules", name), join(modules, name));
+  for (const name of [...REACT, "csstype", "@types"]) symlinkSync(at("node_modules", name), join(modules, name));
   return { folder, tarball, installed: join(modules, "blip2-web"), remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
+
+/** A project for all tests of a worker: they leave what the package has installed as it is. */
+export const test = base.extend<object, { installed: Project }>({
+  installed: [
+    // biome-ignore lint/correctness/noEmptyPattern: the runner reads the names of what a fixture needs from this pattern
+    async ({}, use) => {
+      const made = await project();
+      await use(made);
+      made.remove();
+    },
+    { scope: "worker" },
+  ],
+});
 
 /** What a bundler that knows nothing of `new URL(…, import.meta.url)` leaves to whoever builds: the worker and its wasm go beside the bundle. */
 export function putBeside(installed: string, folder: string): void {

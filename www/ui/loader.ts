@@ -1,6 +1,7 @@
 /** Brings the model that captions and answers: which one, whether it is fetched unasked, how far it is. */
 
 import { type Blip2, Blip2Error, type Engine, type IndexFacts, type Totals } from "../index.js";
+import { keep, kept } from "./kept.js";
 import type { Problem } from "./state.js";
 import { taken } from "./turns.js";
 import { inOrder, w } from "./words.js";
@@ -47,17 +48,17 @@ export class Loader {
       dispatch({ type: "device", device: await this.engine.device() });
       const { bytes, cached, index } = await this.engine.inspect(address, { signal });
       dispatch({ type: "ui", ui: index.ui });
-      const died = bytes > UNASKED && marked() === address.href;
+      const died = bytes > UNASKED && kept(MARK) === address.href;
       if (!asked && (bytes - cached > UNASKED || died)) return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached } });
       if (finds(index)) return dispatch({ type: "model", model: { phase: "failed", problem: finder(address) } });
       const stages = inOrder(index.stages);
       const tell = (totals: Totals | null, elsewhere: boolean) => dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere } });
       tell(null, false);
-      mark(bytes > UNASKED ? address.href : null);
+      keep(MARK, bytes > UNASKED ? address.href : null);
       // For one that is downloaded by a click, the browser may be asked to keep it.
       if (asked && bytes > UNASKED) void navigator.storage?.persist?.().catch(() => {});
       const blip2 = await this.fetch(address, signal, tell);
-      mark(null);
+      keep(MARK, null);
       const { storageError } = blip2;
       dispatch({ type: "ui", ui: blip2.info.index.ui });
       dispatch({ type: "model", model: { phase: "ready", info: blip2.info, notKept: storageError === null ? null : problemOf(storageError) } });
@@ -66,7 +67,7 @@ export class Loader {
       this.user.use(blip2);
       await current?.dispose();
     } catch (error) {
-      mark(null);
+      keep(MARK, null);
       if (this.abort !== abort) return; // another one is being loaded
       if (signal.aborted) return this.offerAgain();
       dispatch({ type: "model", model: { phase: "failed", problem: problemOf(error) } });
@@ -114,12 +115,7 @@ export class Loader {
 
   /** Takes another model from now on; null: the page's own. */
   async choose(address: string | null): Promise<void> {
-    try {
-      if (address === null) localStorage.removeItem(KEY);
-      else localStorage.setItem(KEY, address);
-    } catch {
-      chosen = address; // for this visit
-    }
+    if (!keep(KEY, address)) chosen = address; // for this visit
     const here = new URL(location.href);
     here.searchParams.delete("model");
     history.replaceState(history.state, "", here);
@@ -154,67 +150,24 @@ const FIND_KEY = "blip2-find-model";
 /** The model of Find: what the visitor has chosen, or the page's own. */
 export function findModel(): URL {
   const own = document.querySelector<HTMLMetaElement>('meta[name="blip2-retrieval"]')?.content ?? "models/demo-retrieval/";
-  let kept: string | null = null;
-  try {
-    kept = localStorage.getItem(FIND_KEY);
-  } catch {
-    // The page's own, then.
-  }
-  return new URL(kept !== null && URL.canParse(kept, document.baseURI) ? kept : own, document.baseURI);
+  const taken = kept(FIND_KEY);
+  return new URL(taken !== null && URL.canParse(taken, document.baseURI) ? taken : own, document.baseURI);
 }
 
-/** What could not be loaded is not tried again on the next visit. */
-export function forgetFindModel(): void {
-  try {
-    localStorage.removeItem(FIND_KEY);
-  } catch {
-    return; // there is nothing to forget
-  }
-}
-
-/** From now on, and on the next visit. */
-export function chooseFindModel(address: string): void {
-  try {
-    localStorage.setItem(FIND_KEY, address);
-  } catch {
-    return; // a browser that keeps nothing has the page's own
-  }
+/** From now on, and on the next visit; null: the page's own. */
+export function chooseFindModel(address: string | null): void {
+  keep(FIND_KEY, address);
 }
 
 /** What a link names, what the visitor has chosen, or the page's own. A link may name only what this site serves. */
 export function modelAddress(): URL {
   const asked = new URLSearchParams(location.search).get("model");
   if (asked === null) {
-    const kept = remembered();
-    return kept !== null && URL.canParse(kept, document.baseURI) ? new URL(kept, document.baseURI) : ownModel();
+    const taken = chosen ?? kept(KEY);
+    return taken !== null && URL.canParse(taken, document.baseURI) ? new URL(taken, document.baseURI) : ownModel();
   }
   const address = new URL(asked, document.baseURI);
   if (address.origin === location.origin) return address;
   const reason = "this page loads models from its own site only";
   throw new Blip2Error("input-invalid", { argument: "model", reason }, { message: `model: ${reason}`, hint: "", retryable: false });
-}
-
-function remembered(): string | null {
-  try {
-    return chosen ?? localStorage.getItem(KEY);
-  } catch {
-    return chosen;
-  }
-}
-
-function mark(address: string | null): void {
-  try {
-    if (address === null) localStorage.removeItem(MARK);
-    else localStorage.setItem(MARK, address);
-  } catch {
-    return; // a browser that keeps nothing tries again
-  }
-}
-
-function marked(): string | null {
-  try {
-    return localStorage.getItem(MARK);
-  } catch {
-    return null;
-  }
 }

@@ -1,6 +1,7 @@
 /** How answers are made: what the visitor has set, and what the model does by itself. Kept in this browser. */
 
 import type { GenerationOptions } from "../index.js";
+import { kept, keep as keepText } from "./kept.js";
 
 export interface Settings {
   /** greedy: the likeliest next word; beams: several texts side by side; draw: by chance. */
@@ -87,17 +88,9 @@ export function read(json: string | null): Settings {
 }
 
 export function load(): Settings {
-  try {
-    return read(localStorage.getItem(KEY));
-  } catch {
-    return DEFAULTS; // a browser may forbid storage
-  }
+  return read(kept(KEY));
 }
 
 export function keep(settings: Settings): void {
-  try {
-    localStorage.setItem(KEY, JSON.stringify(settings));
-  } catch {
-    return; // they hold for this visit
-  }
+  keepText(KEY, JSON.stringify(settings));
 }

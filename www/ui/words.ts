@@ -1,6 +1,7 @@
 /** What the page says, in the visitor's language. Each language is one file of `words/`; this one chooses, and makes figures into words. */
 
 import type { Code, DeviceReport, Stage, Totals } from "../index.js";
+import { keep, kept } from "./kept.js";
 import type { Model, Problem, State } from "./state.js";
 import { en } from "./words/en.js";
 
@@ -20,7 +21,7 @@ export let w: Words = en;
 
 /** What the visitor chose, or else the first language of the browser that there is. */
 export async function chooseLanguage(): Promise<void> {
-  const wanted = [remembered(), ...navigator.languages].map(tag => tag?.slice(0, 2).toLowerCase());
+  const wanted = [kept(KEY), ...navigator.languages].map(tag => tag?.slice(0, 2).toLowerCase());
   const found = wanted.map(tag => LANGUAGES.find(([language]) => language === tag)).find(language => language !== undefined);
   // English where another language cannot be fetched: better than nothing.
   await use(found?.[0] ?? "en").catch(() => {});
@@ -28,11 +29,7 @@ export async function chooseLanguage(): Promise<void> {
 
 export async function speak(language: Language): Promise<void> {
   await use(language);
-  try {
-    localStorage.setItem(KEY, language);
-  } catch {
-    return; // it holds for this visit
-  }
+  keep(KEY, language);
 }
 
 async function use(language: Language): Promise<void> {
@@ -45,14 +42,6 @@ async function use(language: Language): Promise<void> {
       break;
   }
   document.documentElement.lang = language;
-}
-
-function remembered(): string | null {
-  try {
-    return localStorage.getItem(KEY);
-  } catch {
-    return null;
-  }
 }
 
 /** Of a text that a model or a visitor wrote, by its script: what reads it aloud has to know. */

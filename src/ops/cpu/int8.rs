@@ -102,10 +102,16 @@ pub(crate) trait Weights {
     /// The sums of integers of 8 outputs, for each row of x.
     #[inline(always)]
     fn products<const ROWS: usize>(&self, x: &[Block; ROWS], constants: &Constants) -> [[I32x4; 2]; ROWS] {
-        let mut sums = x.each_ref().map(|x| [I32x4::splat(-Self::ABOVE * x.sum); 2]);
-        self.each_pair(constants, |pair, weights| meet(&mut sums, x, pair, weights));
-        sums
+        by_pairs(self, x, constants)
     }
+}
+
+/// A pair of inputs after the other, which serves all rows of x.
+#[inline(always)]
+fn by_pairs<W: Weights + ?Sized, const ROWS: usize>(weights: &W, x: &[Block; ROWS], constants: &Constants) -> [[I32x4; 2]; ROWS] {
+    let mut sums = x.each_ref().map(|x| [I32x4::splat(-W::ABOVE * x.sum); 2]);
+    weights.each_pair(constants, |pair, weights| meet(&mut sums, x, pair, weights));
+    sums
 }
 
 pub(crate) type Q8 = [u32; Q8_BLOCK];
@@ -150,12 +156,7 @@ impl Weights for Q4 {
 
     #[inline(always)]
     fn products<const ROWS: usize>(&self, x: &[Block; ROWS], constants: &Constants) -> [[I32x4; 2]; ROWS] {
-        if ROWS == 1 {
-            return x.each_ref().map(|x| alone(self, x, constants));
-        }
-        let mut sums = x.each_ref().map(|x| [I32x4::splat(-Self::ABOVE * x.sum); 2]);
-        self.each_pair(constants, |pair, weights| meet(&mut sums, x, pair, weights));
-        sums
+        if ROWS == 1 { x.each_ref().map(|x| alone(self, x, constants)) } else { by_pairs(self, x, constants) }
     }
 }
 

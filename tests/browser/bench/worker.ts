@@ -15,9 +15,9 @@ interface Engine {
 
 /** Pictures that a text is ranked against. */
 const RANKED = 100;
-/** What is compiled while it runs, and what a browser compiles again when it has run often, is ready after this. */
 /** Tokens behind a context that are timed together. */
 const CONTEXT_TOKENS = 3;
+/** What is compiled while it runs, and what a browser compiles again when it has run often, is ready after this. */
 const WARM_MS = 2000;
 /** A model above this is loaded from the cache once: a few gigabytes take their time. */
 const LARGE = 256e6;

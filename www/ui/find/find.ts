@@ -5,7 +5,7 @@ import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
 import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
-import { findModel, forgetFindModel } from "../loader.js";
+import { chooseFindModel, findModel } from "../loader.js";
 import type { Place, Shell } from "../routes.js";
 import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
 import { problemOf } from "../writer.js";
@@ -275,7 +275,7 @@ export class Find implements Place {
     } catch (error) {
       if (abort.signal.aborted) return;
       this.phase = "failed";
-      forgetFindModel(); // the next visit has the page's own
+      chooseFindModel(null); // not tried again on the next visit
       this.fail(error);
       this.show();
     }
