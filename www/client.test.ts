@@ -270,8 +270,9 @@ test("a model that cannot be loaded again fails that question, and the next one 
 });
 
 test("a script that does not load is a network error that names it", async () => {
-  const { engine, last } = withWorkers({ start: () => undefined });
+  const { engine, last } = withWorkers({ start: () => undefined, load: () => undefined });
   const loading = engine.load(DEMO);
+  await turn();
   last().fail("");
   await assert.rejects(loading, (error: unknown) => error instanceof Blip2Error && error.is("network") && error.facts.url === "worker.js");
 });

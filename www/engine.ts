@@ -501,7 +501,12 @@ export async function loadParams(source: Source, { integrity, request, resolve, 
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const signed = url.search === "" ? request : { query: url.search, ...request };
   url.search = "";
-  return { url: host().asked(url).href, ...(signed !== undefined && { request: signed }), ...(resolve !== undefined && { resolves: true }), ...options };
+  return {
+    url: host().asked(url).href,
+    ...(signed !== undefined && { request: signed }),
+    ...(resolve !== undefined && { resolves: true }),
+    ...options,
+  };
 }
 
 function wasmAddresses(wasm: EngineOptions["wasm"]): WasmAddresses {

@@ -104,7 +104,7 @@ impl Receiver for Loading<'_> {
             (false, false) => &[],
         };
         let lacking = milestones.iter().map(|milestone| (*milestone, shards_for(*milestone, &plan, index, tower.is_some()))).collect();
-        let shards: u64 = index.shards().map(|(_, file)| file.bytes).sum();
+        let shards: u64 = index.shards().iter().map(|(_, file)| file.bytes).sum();
         let inner = Inner {
             shared: self.shared.clone(),
             arithmetic: self.device.arithmetic,
@@ -173,10 +173,10 @@ impl Loading<'_> {
         if let (Some(name), Some(tower)) = (tower_name, model.vision_model()) {
             self.shared.towers.remember(name, &tower);
         }
-        let Loaded { cached, storage_error, hold, .. } = loaded;
+        let Loaded { cached, kept, storage_error, hold, .. } = loaded;
         // Nobody else sets them.
         let _ = inner.model.set(model);
-        let _ = inner.arrival.set(Arrival { cached, storage_error, _hold: Some(hold) });
+        let _ = inner.arrival.set(Arrival { cached, kept, storage_error, _hold: Some(hold) });
         Ok(Model { inner })
     }
 }

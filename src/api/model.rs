@@ -50,6 +50,8 @@ pub(super) struct Inner {
 pub(super) struct Arrival {
     /// Bytes that were in the cache.
     pub cached: u64,
+    /// Whether all of it is there now.
+    pub kept: bool,
     pub storage_error: Option<Error>,
     /// Its files stay in the cache as long as it lives.
     pub _hold: Option<Hold>,
@@ -107,13 +109,13 @@ impl Model {
     pub fn info(&self) -> JsValue {
         let Inner { shared, arithmetic, class, can, url, facts, bytes, shares_tower, arrival, .. } = &*self.inner;
         let from_another: &[Stage] = if *shares_tower { &[Stage::Vision] } else { &[] };
-        let (arrival, whole) = (arrival.get(), arrival.get().is_some());
+        let arrival = arrival.get();
         let storage_error = arrival.and_then(|arrival| arrival.storage_error.as_ref()).map(Error::report);
         to_js(&json!({
             "url": url,
             "bytes": bytes,
             "cached": arrival.map_or(0, |arrival| arrival.cached),
-            "kept": whole && storage_error.is_none(),
+            "kept": arrival.is_some_and(|arrival| arrival.kept),
             "storageError": storage_error,
             "device": shared.device.kind,
             "arithmetic": arithmetic,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::address::Address;
 use super::cache::{Cache, Content, Hold, Record};
+use super::concurrency::Concurrency;
 use super::fetch::{Access, Freshness, Network, Retry, Size, Wanted, fetch};
 use super::integrity::sha256_of;
 use super::lanes::{First, Lanes, race};
@@ -15,8 +16,6 @@ use crate::weights::index::{INDEX_FILE, Index, Stage};
 
 /// An index larger than this is none.
 const INDEX_LIMIT: u64 = 64 << 20;
-/// Transfers and writes at a time: enough to hide the way to the host, few enough for the memory of a phone.
-const AT_ONCE: usize = 4;
 /// So long another tab may take to bring a shard before this one fetches it too: a tab in the background may be slowed down.
 const PATIENCE_MS: u32 = 10_000;
 
@@ -52,7 +51,9 @@ pub struct Loaded {
     pub bytes: u64,
     /// Part of `bytes` that came from the cache.
     pub cached: u64,
-    /// Why the model is not kept, where it is not: it works all the same.
+    /// Whether all of it is in the cache now.
+    pub kept: bool,
+    /// Why the model is not kept, where it was to be: it works all the same.
     pub storage_error: Option<Error>,
     /// Held as long as the model is used, nothing of it makes room for another.
     pub hold: Hold,
@@ -103,8 +104,9 @@ pub async fn load_model<N: Network, S: Storage>(
     keeper.remember(&planned, &index_bytes).await;
     meter.ready();
     let totals = meter.totals();
+    let (bytes, cached, kept) = (totals.total, totals.cached, keeper.keeps());
     let (storage_error, hold) = keeper.end();
-    Ok(Loaded { index, bytes: totals.total, cached: totals.cached, storage_error, hold })
+    Ok(Loaded { index, bytes, cached, kept, storage_error, hold })
 }
 
 /// Configs and tokenizer alone, by name: nothing of the weights. Errors: network, config-invalid, size-mismatch, checksum-mismatch,
@@ -295,8 +297,10 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
     async fn bring_all<'f>(&'f self, files: &[&'f Planned], mut use_it: impl AsyncFnMut(&Planned, &[u8]) -> Result<()>) -> Result<()> {
         let mut lanes = Lanes::new();
         let mut waiting = files.iter();
+        // Of transfers and writes together.
+        let mut concurrency = Concurrency::new(self.source.network.now());
         loop {
-            while lanes.len() < AT_ONCE
+            while lanes.len() < concurrency.limit()
                 && let Some(file) = waiting.next()
             {
                 self.meter.initiate(&file.name);
@@ -309,6 +313,7 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
                     use_it(file, &bytes).await?;
                     self.meter.done(&file.name, cached);
                     if !cached {
+                        concurrency.came(file.content.bytes, self.source.network.now());
                         lanes.push(self.keep(file, bytes, turn));
                     }
                 }

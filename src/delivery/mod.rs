@@ -7,6 +7,7 @@ pub mod address;
 #[cfg(target_family = "wasm")]
 pub mod browser;
 pub mod cache;
+mod concurrency;
 #[cfg(target_family = "wasm")]
 pub mod custom_storage;
 pub mod fetch;

@@ -36,6 +36,8 @@ pub struct Host {
     /// (address, first byte, freshness) of each request.
     pub requests: RefCell<Vec<(String, u64, Freshness)>>,
     pub slept: RefCell<Vec<u32>>,
+    /// Where the caller says that files are, by name.
+    pub located: RefCell<BTreeMap<String, String>>,
     pub time: Cell<f64>,
     pub most_at_once: Cell<usize>,
     open: std::rc::Rc<Cell<usize>>,
@@ -130,6 +132,10 @@ impl Network for Host {
         self.most_at_once.set(self.most_at_once.get().max(self.open.get()));
         let from = (status == 206).then_some(from as u64);
         Ok(Reply { status, url, from, retry_after, body: Stream { bytes, at: 0, end, open: self.open.clone() } })
+    }
+
+    async fn locate(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.located.borrow().get(name).cloned())
     }
 
     async fn sleep(&self, milliseconds: u32) {

@@ -401,6 +401,182 @@ test("a worker that traps in mid-answer is replaced from the cache, without the 
   expect(host.asked.length).toBeLessThanOrEqual(2);
 });
 
+test("a picture is encoded while the language model is on its way, and answered when it is there", async ({ visitor, host }) => {
+  const language = shards.filter(name => index.files[name]?.stage === "language");
+  expect(language.length).toBeGreaterThan(0);
+  host.plan({ file: new RegExp(`^(${language.join("|")})$`), fault: { slow: 1 << 16, pause: 50 }, times: 99 });
+  const found = await visitor.evaluate(async url => {
+    const engine = library.createEngine({ device: "cpu" });
+    const order: string[] = [];
+    const blip2 = await engine.load(url, { until: "vision" });
+    const early = blip2.info.kept;
+    const whole = blip2.ready().then(() => order.push("whole"));
+    const image = await blip2.encode("samples/10-cup_of_coffee-star.png");
+    order.push("encoded");
+    const { text } = await image.caption();
+    await whole;
+    const { kept, bytes } = blip2.info;
+    await engine.dispose();
+    return { order, text, early, kept, bytes };
+  }, host.folder);
+  expect(found).toMatchObject({ order: ["encoded", "whole"], text: words, early: false, kept: true });
+  expect(host.sent().sort()).toEqual([...shards].sort());
+});
+
+test("an abort behind `until` ends what is still coming", async ({ visitor, host }) => {
+  const language = shards.filter(name => index.files[name]?.stage === "language");
+  host.plan({ file: new RegExp(`^(${language.join("|")})$`), fault: { slow: 1 << 12, pause: 50 }, times: 99 });
+  const reason = await visitor.evaluate(async url => {
+    const engine = library.createEngine({ device: "cpu" });
+    const controller = new AbortController();
+    const blip2 = await engine.load(url, { until: "retrieval", signal: controller.signal });
+    controller.abort("enough");
+    return blip2.ready().catch((error: unknown) => error);
+  }, host.folder);
+  expect(reason).toBe("enough");
+  await expect.poll(() => host.open()).toBe(0);
+});
+
+test("where each file is may be the caller's word, asked when it is due", async ({ visitor, host }) => {
+  const elsewhere = await faultyHost(MODEL);
+  try {
+    const found = await visitor.evaluate(
+      async ([here, there]) => {
+        const engine = library.createEngine({ device: "cpu" });
+        const resolve = async (file: string) => `${file.endsWith(".safetensors") ? there : here}${file}?signed`;
+        const blip2 = await engine.load(here, { resolve });
+        const { text } = await (await blip2.encode("samples/10-cup_of_coffee-star.png")).caption();
+        const failing = library.createEngine({ device: "cpu", storage: "memory" });
+        const refuse = async () => Promise.reject(new Error("not signed"));
+        const error: unknown = await failing.load(here, { resolve: refuse }).catch((error: unknown) => error);
+        await Promise.all([engine.dispose(), failing.dispose()]);
+        return { text, code: error instanceof library.Blip2Error ? [error.code, error.facts] : null };
+      },
+      [host.folder, elsewhere.folder] as const,
+    );
+    expect(found.text).toBe(words);
+    expect(found.code).toMatchObject(["network", { reason: "not signed" }]);
+    expect(host.sent()).toEqual([]);
+    expect(elsewhere.sent().sort()).toEqual([...shards].sort());
+  } finally {
+    await elsewhere.close();
+  }
+});
+
+test("a storage of the caller's own keeps a model, and nothing else does", async ({ visitor, host }) => {
+  const found = await visitor.evaluate(async url => {
+    const files = new Map<string, Uint8Array>();
+    const storage = {
+      get: async (name: string) => files.get(name) ?? null,
+      put: async (name: string, bytes: Uint8Array) => void files.set(name, bytes),
+      delete: async (name: string) => void files.delete(name),
+      list: async () => [...files.keys()],
+      estimate: async () => ({ usage: files.size, quota: null, persistent: true }),
+    };
+    const load = async () => {
+      const engine = library.createEngine({ device: "cpu", storage });
+      const blip2 = await engine.load(url);
+      const { text } = await (await blip2.encode("samples/10-cup_of_coffee-star.png")).caption();
+      const { storage: kind, models, usage } = await engine.cache.report();
+      const { cached, bytes, kept } = blip2.info;
+      await engine.dispose();
+      return { text, cached, bytes, kept, kind, models: models.length, usage };
+    };
+    return { first: await load(), second: await load(), names: files.size };
+  }, host.folder);
+  expect(found.first).toMatchObject({ text: words, cached: 0, kept: true, kind: "custom", models: 1, usage: found.names });
+  expect(found.second).toMatchObject({ text: words, cached: found.first.bytes, kept: true });
+  expect(host.sent()).toHaveLength(shards.length);
+  expect(await kept(visitor)).toEqual([]);
+});
+
+test("a folder that the user picks is loaded without the network, and not kept", async ({ visitor, host }) => {
+  await visitor.evaluate(() => {
+    const input = document.createElement("input");
+    Object.assign(input, { type: "file", webkitdirectory: true });
+    document.body.append(input);
+  });
+  await visitor.locator("input").setInputFiles(MODEL);
+  const found = await visitor.evaluate(async () => {
+    const files = document.querySelector("input")?.files;
+    if (!files) throw new Error("nothing was picked");
+    const engine = library.createEngine({ device: "cpu" });
+    const { bytes } = await engine.inspect(files);
+    const blip2 = await engine.load(files);
+    const { text } = await (await blip2.encode("samples/10-cup_of_coffee-star.png")).caption();
+    const { url, kept } = blip2.info;
+    await engine.dispose();
+    return { text, url, kept, whole: bytes === blip2.info.bytes };
+  });
+  expect(found).toEqual({ text: words, url: "https://picked.invalid/2/model/", kept: false, whole: true });
+  expect(host.asked).toEqual([]);
+  expect(await kept(visitor)).toEqual([]);
+});
+
+test("other tabs see which model is in use, as long as it is", async ({ visitor, host }) => {
+  const used = () =>
+    visitor.evaluate(async () => {
+      const { held = [] } = await navigator.locks.query();
+      return held.flatMap(({ name = "" }) => (name.includes("in use") ? [name] : []));
+    });
+  await visitor.evaluate(async url => {
+    const engine = library.createEngine({ device: "cpu" });
+    Object.assign(globalThis, { engine });
+    await engine.load(url);
+  }, host.folder);
+  expect(await used()).toEqual([`blip2-web/in use/model/${host.folder}`]);
+  await visitor.evaluate(async () => {
+    const engine: unknown = Reflect.get(globalThis, "engine");
+    if (typeof engine === "object" && engine !== null && "dispose" in engine && typeof engine.dispose === "function") await engine.dispose();
+  });
+  await expect.poll(used).toEqual([]);
+});
+
+test("a device that is destroyed in mid-answer is replaced without the network, and the answer goes on where it was", async ({ visitor, host }) => {
+  // The engine hands its device to nobody: it is seen where it is used.
+  const watch = `{
+    const { prototype } = GPUDevice;
+    const create = prototype.createCommandEncoder;
+    prototype.createCommandEncoder = function (...args) { globalThis.seen = this; return create.apply(this, args); };
+  }`;
+  await visitor.exposeFunction("watch", async () => {
+    for (const worker of visitor.workers()) await worker.evaluate(watch);
+  });
+  await visitor.exposeFunction("destroy", async () => {
+    for (const worker of visitor.workers()) await worker.evaluate("globalThis.seen.destroy()");
+  });
+  const answer = (destroyed: boolean) =>
+    visitor.evaluate(
+      async ([url, destroyed]) => {
+        const call = async (name: string) => {
+          const known: unknown = Reflect.get(globalThis, name);
+          if (typeof known === "function") await known();
+        };
+        const engine = library.createEngine({ device: "webgpu" });
+        const blip2 = await engine.load(url);
+        const image = await blip2.encode("samples/10-cup_of_coffee-star.png");
+        if (destroyed) await call("watch");
+        const pieces: string[] = [];
+        const generation = image.caption({ do_sample: true, seed: 5, min_new_tokens: 60, max_new_tokens: 60 });
+        for await (const piece of generation) {
+          pieces.push(piece);
+          if (destroyed && pieces.length === 3) await call("destroy");
+        }
+        const { text } = await generation;
+        await engine.dispose();
+        return { shown: pieces.join(""), text };
+      },
+      [host.folder, destroyed] as const,
+    );
+  const whole = await answer(false);
+  host.renew();
+  const workers = new Set(visitor.workers());
+  visitor.on("worker", worker => workers.add(worker));
+  expect(await answer(true)).toEqual(whole);
+  expect(workers.size, "a new worker took over").toBeGreaterThanOrEqual(2);
+  expect(host.sent()).toEqual([]);
+});
+
 /** Positions that look random and are the same each time. */
 function* positions(count: number, bytes: number): Generator<number> {
   let state = 20260;

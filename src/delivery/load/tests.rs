@@ -224,6 +224,29 @@ fn without_room_a_model_loads_and_says_why_it_is_not_kept() {
 }
 
 #[test]
+fn a_file_is_fetched_from_where_the_caller_says() {
+    let (host, cache) = (host(), cache());
+    let elsewhere = "https://cdn/a?signed";
+    host.serve(elsewhere, &shard(1));
+    host.located.borrow_mut().insert("model-1.safetensors".into(), elsewhere.into());
+    load(&host, &cache).result.unwrap();
+    assert_eq!(host.asked("a?signed"), [0]);
+    assert_eq!(host.asked("model-1.safetensors"), [0u64; 0]);
+    host.located.borrow_mut().insert("model-1.safetensors".into(), "file:///etc/passwd".into());
+    let cache = self::cache();
+    assert_eq!(code(&load(&host, &cache)), "input-invalid");
+}
+
+#[test]
+fn what_is_not_to_be_kept_is_not() {
+    let (host, cache) = (host(), cache());
+    let once = LoadOptions { keep: false, ..LoadOptions::default() };
+    let loaded = load_with(&host, &cache, &once, Notebook::default()).result.unwrap();
+    assert_eq!((loaded.kept, loaded.storage_error), (false, None));
+    assert!(block_on(cache.storage().list()).unwrap().is_empty());
+}
+
+#[test]
 fn integrity_holds_the_index_and_makes_asking_for_it_needless() {
     let (host, cache) = (host(), cache());
     let options = |integrity: &str| LoadOptions { integrity: Some(integrity.into()), ..LoadOptions::default() };

@@ -167,7 +167,7 @@ class Bench {
 
   private async timedLoad(engine: Engine, name: string, samples: Record<string, number[]>): Promise<cpu.Model> {
     const start = performance.now();
-    const model = await engine.runtime.load(this.task.model, undefined, undefined, engine.flag);
+    const model = await engine.runtime.load(this.task.model, undefined, undefined, undefined, engine.flag);
     await engine.runtime.settled();
     this.add(samples, name, performance.now() - start);
     return model;
