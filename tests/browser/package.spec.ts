@@ -103,7 +103,7 @@ test("its program converts a checkpoint, and the package runs what it wrote", ({
   const script = `
     import { load } from "blip2-web";
     const blip2 = await load(${JSON.stringify(folder)});
-    const image = await blip2.encode(${JSON.stringify(at("demo", "samples", PICTURES[0] ?? ""))});
+    const image = await blip2.encode(${JSON.stringify(at("demo", "samples", PICTURE))});
     console.log((await image.caption({ max_new_tokens: 3 })).finish);`;
   expect(["length", "eos"]).toContain(inNode(installed, script));
 });
