@@ -19,7 +19,7 @@ const MODULES = {
   generation: "Answers on their way",
   chat: "Conversations",
   image: "Pictures",
-  picked: "Folders that the user picks",
+  picked: "Folders of the visitor's",
   error: "Errors",
   hf: "Hugging Face's classes",
   hf_config: "Configurations",
