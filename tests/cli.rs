@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use blip2_web::convert::{Options, convert};
 use blip2_web::device::Device;
 use blip2_web::generation::GenerationConfig;
+use blip2_web::models::Class;
 use blip2_web::processor::{RgbImage, load_image};
 use blip2_web::tasks::{Blip2, ImageTextRetrieval};
+use blip2_web::weights::quant::Quant;
 use serde_json::Value;
 
 /// A folder of this test's own, gone when the test is over.
@@ -299,4 +302,26 @@ fn embeddings_have_length_one_and_their_best_cosine_is_the_score() {
     }
     let alone = lines(&[&["embed", "--text", "a bicycle"], &model[..]].concat());
     assert_eq!(timeless(&alone), timeless(&found[..1]));
+}
+
+#[test]
+fn the_halves_of_a_retrieval_model_give_the_vectors_of_the_whole() {
+    let scratch = Scratch::new("halves");
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/itm");
+    let folder = |class: Option<Class>| {
+        let path = scratch.0.join(class.map_or("whole", Class::name));
+        convert(&fixture, &path, &Options { class, ..Options::new(Quant::F32) }, &mut ()).expect("a conversion");
+        path.to_str().expect("a plain path").to_string()
+    };
+    let embed = |model: &str, rest: &[&str]| timeless(&lines(&[&["embed", "--model", model], rest].concat()));
+    let (picture, text) = ("demo/samples/01-bee.png", "a bee");
+    let whole = embed(&folder(None), &[picture, "--text", text]);
+    let (seeing, reading) = (folder(Some(Class::Blip2VisionModelWithProjection)), folder(Some(Class::Blip2TextModelWithProjection)));
+    assert_eq!(embed(&seeing, &[picture]), whole[1..]);
+    assert_eq!(embed(&reading, &["--text", text]), whole[..1]);
+    for wrong in [vec!["embed", "--model", &seeing, "--text", text], vec!["embed", "--model", &reading, picture]] {
+        let output = run(&wrong);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).starts_with("error[option-unsupported]: "));
+    }
 }

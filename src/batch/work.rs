@@ -210,7 +210,10 @@ impl Embedder {
             }
             Embeds::Texts(model, processor) => {
                 let encoded = processor.text(&[text], false, &TextOptions::default())?;
-                rows(model.forward(&encoded.input_ids, &encoded.attention_mask, None).await?.text_embeds).await
+                let mut tokens = rows(model.forward(&encoded.input_ids, &encoded.attention_mask, None).await?.text_embeds).await?;
+                // [CLS] stands for the text.
+                tokens.truncate(1);
+                Ok(tokens)
             }
             Embeds::Images(..) => Err(unable("text", "this model sees pictures only")),
         }
