@@ -45,11 +45,13 @@ impl Tokenizer {
     /// tokenizer.json, and tokenizer_config.json and special_tokens_map.json where they exist.
     /// Errors: tokenizer-invalid, config-invalid.
     pub fn from_files(tokenizer: &[u8], config: Option<&[u8]>, special_tokens: Option<&[u8]>) -> Result<Self> {
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
+        // The tokenizers crate panics on some texts that are no JSON.
+        let broken = |error: &dyn std::fmt::Display| Error::TokenizerInvalid { reason: error.to_string() };
+        serde_json::from_slice::<serde::de::IgnoredAny>(tokenizer).map_err(|error| broken(&error))?;
+        let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| broken(&error))?;
         // HF decides on both in each call; what the file says is left over from somebody's last one.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|error| Error::TokenizerInvalid { reason: error.to_string() })?;
+        inner.with_truncation(None).map_err(|error| broken(&error))?;
         let json = |file: &str, bytes: Option<&[u8]>| match bytes {
             Some(bytes) => serde_json::from_slice::<Value>(bytes).map_err(|error| invalid(file, error)),
             None => Ok(Value::Null),
