@@ -320,7 +320,7 @@ fn ten_thousand_inputs_of_each_parser() {
 }
 
 #[test]
-fn what_claims_to_be_huge_is_refused_by_name() {
+fn what_is_huge_or_no_json_is_refused_by_name() {
     let code = |result: Result<(), Error>| result.map_err(|error| error.code());
     let png = |width: u32, height: u32| {
         let mut bytes = file("tests/fixtures/images/photo.png");
@@ -345,6 +345,10 @@ fn what_claims_to_be_huge_is_refused_by_name() {
         let mut bytes = smallest_shard();
         bytes[..8].copy_from_slice(&header.to_le_bytes());
         assert_eq!(code(shard::views("a", &bytes).map(drop)), Err("weight-invalid"));
+    }
+    let no_json = [b"{\"a\": \"\\ud800\"}".to_vec(), b"{\"a\" 1}".to_vec()];
+    for bytes in no_json {
+        assert_eq!(code(processor("tokenizer.json", &bytes)), Err("tokenizer-invalid"));
     }
     let nested = [b"{\"a\":".repeat(1 << 20), b"1".to_vec()].concat();
     assert_eq!(code(Index::parse(&nested).map(drop)), Err("config-invalid"));

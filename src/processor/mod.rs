@@ -5,6 +5,7 @@ pub mod image;
 mod image_processor;
 mod streamer;
 mod tokenizer;
+mod well_formed;
 
 pub use blip2_processor::{Blip2Processor, TextOptions};
 pub use image::{RgbImage, decode, load_image, resize};

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use tokenizers::tokenizer::{AddedToken, PostProcessor, TruncationDirection};
 
+use super::well_formed::WellFormed;
 use crate::error::{Error, Result};
 
 /// Ids of a batch. With padding, rows of one length; 0 in the mask is padding.
@@ -47,7 +48,7 @@ impl Tokenizer {
     pub fn from_files(tokenizer: &[u8], config: Option<&[u8]>, special_tokens: Option<&[u8]>) -> Result<Self> {
         // The tokenizers crate panics on some texts that are no JSON.
         let broken = |error: &dyn std::fmt::Display| Error::TokenizerInvalid { reason: error.to_string() };
-        serde_json::from_slice::<serde::de::IgnoredAny>(tokenizer).map_err(|error| broken(&error))?;
+        serde_json::from_slice::<WellFormed>(tokenizer).map_err(|error| broken(&error))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(tokenizer).map_err(|error| broken(&error))?;
         // HF decides on both in each call; what the file says is left over from somebody's last one.
         inner.with_padding(None);
