@@ -130,10 +130,10 @@ export async function sizes() {
     return bytes <= limit ? PASS : FAIL;
   });
   const { output } = await must("npm", ["pack", "--dry-run", "--json"], { cwd: at("package"), onLine: () => {} }, "npm pack");
-  const [{ size: packed, entryCount }] = JSON.parse(output);
+  const [{ size: bytes, entryCount }] = JSON.parse(output);
   const limit = 8e6;
-  say(`the npm package: ${entryCount} files, ${size(packed)} compressed, at most ${size(limit)}`);
-  return sum([...results, packed <= limit ? PASS : FAIL]);
+  say(`the npm package: ${entryCount} files, ${size(bytes)} compressed, at most ${size(limit)}`);
+  return sum([...results, bytes <= limit ? PASS : FAIL]);
 }
 
 /**
