@@ -105,23 +105,16 @@ const handlers: Handlers = {
     const onMilestone = (milestone: Milestone, model: cpu.Model) =>
       job.aborted ? model.free() : post({ kind: "milestone", id: job.id, milestone, loaded: reached(model) });
     try {
-      const folder = loadable(params, job);
-      return reached(await job.under(engine, flag => engine.runtime.load(params.url, folder, onProgress, onMilestone, flag)));
+      const load = (options: cpu.LoadOptions, flag: cpu.StopFlag) => engine.runtime.load(params.url, options, onProgress, onMilestone, flag);
+      return reached(await onFolder(engine, job, params, load));
     } catch (error) {
       if (handle !== null) await release(models, handle);
       throw error;
-    } finally {
-      folders.delete(params.url);
     }
   },
   async inspect(params, job) {
     const engine = await started;
-    try {
-      const folder = loadable(params, job);
-      return await job.under(engine, flag => engine.runtime.inspect(params.url, folder, flag));
-    } finally {
-      folders.delete(params.url);
-    }
+    return onFolder(engine, job, params, (options, flag) => engine.runtime.inspect(params.url, options, flag));
   },
   async encode({ model, bytes }, job) {
     const engine = await started;
@@ -157,13 +150,8 @@ const handlers: Handlers = {
     const { runtime, ...engine } = await started;
     switch (params.kind) {
       case "folder": {
-        const { part, url } = params;
-        try {
-          const folder = loadable(params, job);
-          return await job.under({ runtime, ...engine }, flag => runtime.config(part, url, undefined, folder, flag));
-        } finally {
-          folders.delete(url);
-        }
+        const { kind, part, ...folder } = params;
+        return onFolder({ runtime, ...engine }, job, folder, (options, flag) => runtime.config(part, folder.url, undefined, options, flag));
       }
       case "json":
         return job.under({ runtime, ...engine }, flag => runtime.config(params.part, undefined, params.json, undefined, flag));
@@ -218,17 +206,20 @@ answerLocally(async ({ href, origin }) => {
   return null;
 });
 
-/** The options of a load as the engine takes them. */
-function loadable({ url, integrity, request, as, arithmetic, keep, resolves, files }: LoadParams, { id: load }: Job): cpu.LoadOptions {
+/** Does something with a model folder, whose options `work` gets as the engine takes them. */
+async function onFolder<T>(
+  engine: Engine,
+  job: Job,
+  { url, files, resolves, ...options }: LoadParams,
+  work: (options: cpu.LoadOptions, flag: cpu.StopFlag) => Promise<T>,
+): Promise<T> {
   if (files !== undefined) folders.set(url, files);
-  return {
-    ...(integrity !== undefined && { integrity }),
-    ...(request !== undefined && { request }),
-    ...(as !== undefined && { as }),
-    ...(arithmetic !== undefined && { arithmetic }),
-    ...(keep !== undefined && { keep }),
-    ...(resolves && { resolve: async (file: string) => String(await ask({ of: "resolve", load, file })) }),
-  };
+  const resolve = async (file: string) => String(await ask({ of: "resolve", load: job.id, file }));
+  try {
+    return await job.under(engine, flag => work({ ...options, ...(resolves && { resolve }) }, flag));
+  } finally {
+    folders.delete(url);
+  }
 }
 
 /** Questions that the page has not answered yet. */
