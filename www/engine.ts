@@ -132,7 +132,7 @@ export class Engine {
     const params = await loadParams(source, options);
     const loading = new Loading(this.connect(), params, { signal, onProgress, locate });
     const { info } = await loading.at(until);
-    const blip2 = new Blip2(this, { params, locate, info }, loading);
+    const blip2 = new Blip2(this, { params, locate }, info, loading);
     this.models.add(blip2);
     return blip2;
   }
@@ -196,8 +196,6 @@ interface Whole {
 /** What a load was asked for, to ask for it again. */
 interface Asked extends Pick<HowToLoad, "locate"> {
   readonly params: LoadParams;
-  /** As far as it is known. */
-  readonly info: ModelInfo;
 }
 
 /** A loaded model, or one of which a part is loaded. */
@@ -209,10 +207,10 @@ export class Blip2 {
   private disposed = false;
 
   /** @internal */
-  constructor(engine: Engine, asked: Asked, loading: Loading) {
+  constructor(engine: Engine, asked: Asked, info: ModelInfo, loading: Loading) {
     this.engine = engine;
     this.asked = asked;
-    this.known = asked.info;
+    this.known = info;
     this.loading = loading;
     this.hear(loading);
   }
@@ -386,9 +384,7 @@ export class Blip2Image {
     this.blip2.needs("attention");
     signal?.throwIfAborted();
     const asked = prompt ?? (this.blip2.can("caption") ? this.blip2.info.index.ui.caption_prompt : undefined);
-    const { connection, value } = this.inThisWorker();
-    const { image } = await orAborted(value, signal);
-    await this.blip2.ready("language", { ...(signal && { signal }) });
+    const { connection, image } = await this.answerable(signal);
     return connection.call("attention", { image, text, ...(asked !== undefined && { prompt: asked }) }, { signal });
   }
 
@@ -432,9 +428,7 @@ export class Blip2Image {
         }
       };
       const attempt = async (params: Omit<GenerateParams, "image">, replay: Replay): Promise<Generated> => {
-        const { connection, value } = this.inThisWorker();
-        const { image } = await orAborted(value, signal);
-        await this.blip2.ready("language", { ...(signal && { signal }) });
+        const { connection, image } = await this.answerable(signal);
         if (stopped) return { ...STOPPED_AT_ONCE, text: replay.text.trim() };
         const running = connection.run("generate", { image, ...params }, { signal, onPiece: piece => replay.hear(piece) || running.stop() });
         stop = () => {
@@ -447,6 +441,14 @@ export class Blip2Image {
       };
       return { done: write(), stop: () => stop() };
     });
+  }
+
+  /** The worker that holds the picture, and a model that can speak of it. */
+  private async answerable(signal: AbortSignal | undefined): Promise<{ readonly connection: Connection; readonly image: number }> {
+    const { connection, value } = this.inThisWorker();
+    const { image } = await orAborted(value, signal);
+    await orAborted(this.blip2.inThisWorker().at("language"), signal);
+    return { connection, image };
   }
 
   /** Its worker has died, and was not ended by whoever uses it. */
