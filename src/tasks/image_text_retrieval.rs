@@ -38,6 +38,13 @@ const PAIRS_AT_ONCE: usize = 8;
 /// let ranked = pollster::block_on(model.rank(&images.iter().collect::<Vec<_>>(), "a bicycle", 1))?;
 /// assert_eq!(ranked[0].index, 1);
 /// assert!(ranked[0].itc > ranked[1].itc && ranked[0].itm.is_some() && ranked[1].itm.is_none());
+///
+/// // The same cosine from vectors that can be kept: the greatest of the dot products of a text with an image's queries.
+/// let text = &pollster::block_on(model.embed(&["a bicycle"]))?[0];
+/// let image: Vec<f32> = images[1].image_embeds().to_data().to_vec().expect("floats");
+/// let dot = |query: &[f32]| query.iter().zip(text).map(|(a, b)| a * b).sum::<f32>();
+/// let itc = image.chunks(text.len()).map(dot).fold(f32::MIN, f32::max);
+/// assert!((itc - ranked[0].itc).abs() < 1e-5);
 /// # Ok::<(), blip2_web::Error>(())
 /// ```
 pub struct ImageTextRetrieval {
@@ -192,7 +199,7 @@ impl ImageTextRetrieval {
         for texts in texts.chunks(TEXTS_AT_ONCE) {
             let Encoded { input_ids, attention_mask } = self.text(texts)?;
             let text_embeds = self.model.text_embeds(&input_ids, &attention_mask).await?;
-            let width = text_embeds.dims()[2];
+            let [_, width] = text_embeds.dims();
             embeds.extend(read_floats(text_embeds).await?.chunks(width).map(<[f32]>::to_vec));
         }
         Ok(embeds)
