@@ -1,5 +1,6 @@
 //! A verified shard → rows in the kernels' layout → `Weights::put`.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use safetensors::tensor::TensorView;
@@ -112,6 +113,14 @@ pub fn scales_key(key: &str) -> String {
     }
 }
 
+/// Little-endian words, copied only where they do not lie as words do.
+fn words_in(bytes: &[u8]) -> Cow<'_, [u32]> {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(words) if cfg!(target_endian = "little") => Cow::Borrowed(words),
+        _ => bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect(),
+    }
+}
+
 fn read<'a>(tensor: &TensorEntry, part: &PartEntry, view: &dyn Fn(&str) -> Result<TensorView<'a>>) -> Result<Part> {
     let rows = part.rows[1] - part.rows[0];
     let (_, columns) = rows_and_columns(&tensor.shape);
@@ -127,8 +136,7 @@ fn read<'a>(tensor: &TensorEntry, part: &PartEntry, view: &dyn Fn(&str) -> Resul
     };
     let halves = |data: &[u8]| data.as_chunks().0.iter().map(|bytes| u16::from_le_bytes(*bytes)).collect::<Vec<_>>();
     let words_of = |words: usize| -> Result<Part> {
-        let words: Vec<u32> =
-            checked(&part.key, Dtype::U32, blocks * words)?.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let words = words_in(checked(&part.key, Dtype::U32, blocks * words)?);
         let scales = halves(checked(&scales_key(&part.key), Dtype::F16, blocks)?);
         Ok(Part::Packed { quant: tensor.quant, words: pack_rows(tensor.quant, columns, &words, &scales) })
     };
