@@ -1,14 +1,17 @@
 //! The network of a worker: `fetch` with a streaming reader.
 
-use js_sys::{Function, Object, Promise, Reflect, Uint8Array};
+use js_sys::{ArrayBuffer, Function, Object, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{AbortController, ReadableStreamDefaultReader, RequestInit, Response, WorkerGlobalScope};
+use web_sys::{AbortController, ReadableStream, RequestInit, Response, WorkerGlobalScope};
 
 use super::address::shown;
 use super::fetch::{Access, Body, Credentials, Freshness, Get, Network, Reply};
 use crate::error::{Error, Result};
 use crate::pace;
+
+/// Bytes that are read at once.
+const PIECE: u32 = 256 << 10;
 
 #[derive(Default)]
 pub struct Browser {
@@ -27,7 +30,7 @@ impl Drop for Abort {
 
 pub struct Stream {
     url: String,
-    reader: Option<ReadableStreamDefaultReader>,
+    reader: Option<Reader>,
     _abort: Abort,
 }
 
@@ -42,13 +45,12 @@ impl Network for Browser {
         let response = JsFuture::from(scope.fetch_with_str_and_init(request.url, &init)).await.map_err(failed)?;
         let response: Response = response.dyn_into().map_err(failed)?;
         let header = |name: &str| response.headers().get(name).ok().flatten();
-        let reader = response.body().map(|body| ReadableStreamDefaultReader::new(&body)).transpose().map_err(failed)?;
         Ok(Reply {
             status: response.status(),
             url: response.url(),
             from: header("content-range").and_then(|range| first_byte(&range)),
             retry_after: header("retry-after"),
-            body: Stream { url: request.url.into(), reader, _abort: abort },
+            body: Stream::new(request.url, &response, abort).map_err(failed)?,
         })
     }
 
@@ -69,29 +71,72 @@ impl Network for Browser {
     }
 }
 
+impl Stream {
+    fn new(url: &str, response: &Response, abort: Abort) -> Result<Self, JsValue> {
+        let reader = response.body().map(|body| Reader::of(&body)).transpose()?;
+        Ok(Self { url: url.into(), reader, _abort: abort })
+    }
+}
+
+/// Reads a body into one buffer again and again, where it can be: the pieces that a plain reader makes come to as much as the model, and their collector is
+/// in no hurry.
+struct Reader {
+    reader: JsValue,
+    read: Function,
+    /// Of a reader that fills what it is given ("byob"); it travels to the stream and back.
+    buffer: Option<ArrayBuffer>,
+}
+
+impl Reader {
+    fn of(body: &ReadableStream) -> Result<Self, JsValue> {
+        let mode = Object::new();
+        Reflect::set(&mode, &"mode".into(), &"byob".into())?;
+        let get: Function = Reflect::get(body, &"getReader".into())?.dyn_into()?;
+        // A browser whose bodies are no streams of bytes refuses.
+        let (reader, buffer) = match get.call1(body, &mode) {
+            Ok(reader) => (reader, Some(ArrayBuffer::new(PIECE))),
+            Err(_) => (get.call0(body)?, None),
+        };
+        let read = Reflect::get(&reader, &"read".into())?.dyn_into()?;
+        Ok(Self { reader, read, buffer })
+    }
+
+    /// The next bytes, which are there until it is asked again; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Uint8Array>, JsValue> {
+        loop {
+            let fills = self.buffer.is_some();
+            let promise: Promise = match self.buffer.take() {
+                Some(buffer) => self.read.call1(&self.reader, &Uint8Array::new(&buffer)),
+                None => self.read.call0(&self.reader),
+            }?
+            .unchecked_into();
+            let result = JsFuture::from(promise).await?;
+            if Reflect::get(&result, &"done".into())?.is_truthy() {
+                return Ok(None);
+            }
+            let piece: Uint8Array = Reflect::get(&result, &"value".into())?.dyn_into()?;
+            if fills {
+                self.buffer = Some(piece.buffer());
+            }
+            // An empty piece is not the end.
+            if piece.length() > 0 {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}
+
 impl Body for Stream {
     async fn read(&mut self, into: &mut Vec<u8>, room: u64) -> Result<u64> {
-        let Some(reader) = &self.reader else { return Ok(0) };
-        let failed = |error: JsValue| network_error(&self.url, &error);
-        let chunk = loop {
-            let result = JsFuture::from(reader.read()).await.map_err(failed)?;
-            let value = Reflect::get(&result, &"value".into()).map_err(failed)?;
-            if value.is_undefined() {
-                return Ok(0);
-            }
-            let chunk: Uint8Array = value.dyn_into().map_err(failed)?;
-            // An empty chunk is not the end.
-            if chunk.length() > 0 {
-                break chunk;
-            }
-        };
-        let came = chunk.length() as usize;
+        let Some(reader) = &mut self.reader else { return Ok(0) };
+        let Some(piece) = reader.next().await.map_err(|error| network_error(&self.url, &error))? else { return Ok(0) };
+        let came = piece.length() as usize;
         if came as u64 <= room {
             let start = into.len();
             let oom = |_| Error::OutOfMemory { what: shown(&self.url), needed: (start + came) as u64 };
             into.try_reserve(came).map_err(oom)?;
             into.resize(start + came, 0);
-            chunk.copy_to(&mut into[start..]);
+            piece.copy_to(&mut into[start..]);
         }
         Ok(came as u64)
     }
