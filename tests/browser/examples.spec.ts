@@ -22,6 +22,16 @@ function copied(installed: Project, name: string, site: string): string {
   return folder;
 }
 
+/** The same below this repository, whose packages are the project's: Next.js reads nothing from outside the folder that its lock file is in. */
+function within(installed: Project, name: string): { readonly folder: string; remove(): void } {
+  mkdirSync(at("build"), { recursive: true });
+  const folder = mkdtempSync(at("build", `${name}-`));
+  cpSync(at("examples", "web", name), folder, { recursive: true });
+  cpSync(installed.installed, join(folder, "node_modules", "blip2-web"), { recursive: true });
+  cpSync(at("demo", "model"), join(folder, "public", "models", "demo"), { recursive: true });
+  return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
+}
+
 /** No colours in what servers say, and no word from them to anybody else. */
 const QUIET = { NO_COLOR: "1", FORCE_COLOR: "0", NEXT_TELEMETRY_DISABLED: "1" };
 
@@ -96,6 +106,42 @@ test("webpack: built", async ({ visitor, installed }) => {
   await must(process.execPath, [program("webpack-cli", "bin", "cli.js")], { cwd: folder, onLine: () => {} }, "webpack");
   cpSync(join(folder, "index.html"), join(folder, "dist", "index.html"));
   await captionsFrom(visitor, join(folder, "dist"));
+});
+
+const NEXT = program("next", "dist", "bin", "next");
+
+test("next: built, as static files", async ({ visitor, installed }) => {
+  const { folder, remove } = within(installed, "next");
+  try {
+    await must(process.execPath, [NEXT, "build"], { cwd: folder, env: QUIET, onLine: () => {} }, "next build");
+    await captionsFrom(visitor, join(folder, "out"));
+  } finally {
+    remove();
+  }
+});
+
+test("next: built, and served by itself", async ({ visitor, installed }) => {
+  const { folder, remove } = within(installed, "next");
+  try {
+    const config = join(folder, "next.config.mjs");
+    writeFileSync(config, readFileSync(config, "utf8").replace('output: "export",', ""));
+    await must(process.execPath, [NEXT, "build"], { cwd: folder, env: QUIET, onLine: () => {} }, "next build");
+    await served([NEXT, "start", "--hostname", "localhost", "--port", "0"], folder, address => captions(visitor, address));
+  } finally {
+    remove();
+  }
+});
+
+test("next: from its dev server, one worker under StrictMode", async ({ visitor, installed }) => {
+  const { folder, remove } = within(installed, "next");
+  try {
+    await served([NEXT, "dev", "--hostname", "localhost", "--port", "0"], folder, async address => {
+      await captions(visitor, address);
+      expect(visitor.workers().length).toBe(1);
+    });
+  } finally {
+    remove();
+  }
 });
 
 /** Chromium with the example as an extension, changed by `change` first, in whose panel a picture is captioned. `work` gets that, and what was asked for. */
