@@ -30,7 +30,12 @@ const MODULES = {
 };
 
 /** What exports are made of without being exported themselves; told in front of their modules. */
-const BELOW = { error: ["Look", "FactOf", "FACTS"], hf: ["Pretrained"], hf_config: ["PretrainedConfig"], protocol: ["Milestone"] };
+const BELOW = {
+  error: ["Look", "FactOf", "FACTS", "ErrorFacts"],
+  hf: ["Pretrained"],
+  hf_config: ["Values", "PretrainedConfig"],
+  protocol: ["Milestone"],
+};
 
 /** The text of docs/api.md. */
 export async function reference() {

@@ -380,7 +380,8 @@ export class Blip2Image {
   }
 
   /** Where the model looks for each token of a text, in one pass. Needs `can("attention")`. */
-  async attention({ for: text, prompt, signal }: AttentionOptions): Promise<Attention> {
+  async attention(options: AttentionOptions): Promise<Attention> {
+    const { for: text, prompt, signal } = options;
     this.blip2.needs("attention");
     signal?.throwIfAborted();
     const asked = prompt ?? (this.blip2.can("caption") ? this.blip2.info.index.ui.caption_prompt : undefined);
