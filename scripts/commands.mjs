@@ -1,6 +1,6 @@
 // The commands that guides tell to type: whether they are there, with the options that they are given. Nothing of them is run but `--help` of scripts.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { ask, at, recall } from "./common.mjs";
 
 /** Programs of others, whose options are not ours to check. */
@@ -11,6 +11,9 @@ export async function fault([program, ...args]) {
   if (Object.hasOwn(OTHERS, program)) return null;
   const [first, ...rest] = args;
   const scripts = recall(at("package.json")).scripts;
+  if (program === "npm" && first === "install") return rest.every(isTarball) ? null : "npm pack makes another file";
+  if (program === "mkdir") return null;
+  if (program === "cp") return existsSync(at(rest[0].replace("../blip2-web/", ""))) ? null : `there is no ${rest[0]}`;
   if (program === "npm" && first !== "run") return Object.hasOwn(scripts, first) ? null : "package.json has no such script";
   if (program === "npm")
     return Object.hasOwn(scripts, rest[0]) ? unknown(options(rest.slice(1)), await optionsOfScript(rest[0])) : `no script ${rest[0]}`;
@@ -19,6 +22,12 @@ export async function fault([program, ...args]) {
   if (program === "blip2") return faultOfBlip2(first, rest);
   if (program === "cargo") return faultOfCargo(first, rest);
   return "no test knows this program";
+}
+
+/** What `npm pack` calls the package, in this folder. */
+function isTarball(path) {
+  const { name, version } = recall(at("package.json"));
+  return path === `../blip2-web/${name}-${version}.tgz`;
 }
 
 const options = words => words.filter(word => /^--./.test(word)).map(word => word.slice(2).split("=")[0]);

@@ -60,6 +60,8 @@ test("every command of the guides exists, with the options that it is given", as
   const broken = `npm run nothing
     npm run bench -- --nothing
     npm run convert -- A B --nothing q4
+    npm install ../blip2-web/blip2-web-0.0.0.tgz
+    cp -r ../blip2-web/demo/nothing models/demo
     npx blip2-web nothing
     npx blip2-web convert A B --nothing
     blip2 nothing

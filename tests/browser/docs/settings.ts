@@ -43,7 +43,7 @@ export const SETTINGS: readonly Setting[] = [
   {
     has: 'blip2.encode("picture.png")',
     runs: "node",
-    given: `import { load } from "blip2-web"; ${HEARD}`,
+    given: HEARD,
     behind: "tell(...heard);",
     tells: /^\["a bee[^"]*"\]$/,
   },
