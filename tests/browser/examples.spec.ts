@@ -120,13 +120,27 @@ test("next: built, as static files", async ({ visitor, installed }) => {
   }
 });
 
-test("next: built, and served by itself", async ({ visitor, installed }) => {
+/** A route that captions on the server. */
+const ROUTE = `export const dynamic = "force-dynamic";
+export async function GET() {
+  const { load } = await import(/* turbopackIgnore: true */ "blip2-web");
+  const blip2 = await load("public/models/demo");
+  return new Response((await (await blip2.encode("picture.png")).caption()).text);
+}`;
+
+test("next: built, and served by itself, where the server captions as well", async ({ visitor, installed }) => {
   const { folder, remove } = within(installed, "next");
   try {
     const config = join(folder, "next.config.mjs");
     writeFileSync(config, readFileSync(config, "utf8").replace('output: "export",', ""));
+    mkdirSync(join(folder, "app", "caption"));
+    writeFileSync(join(folder, "app", "caption", "route.js"), ROUTE);
+    cpSync(samples()[0] ?? "", join(folder, "picture.png"));
     await must(process.execPath, [NEXT, "build"], { cwd: folder, env: QUIET, onLine: () => {} }, "next build");
-    await served([NEXT, "start", "--hostname", "localhost", "--port", "0"], folder, address => captions(visitor, address));
+    await served([NEXT, "start", "--hostname", "localhost", "--port", "0"], folder, async address => {
+      await captions(visitor, address);
+      expect(await (await fetch(new URL("caption", address))).text()).toMatch(/^a bee/);
+    });
   } finally {
     remove();
   }
