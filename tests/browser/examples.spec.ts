@@ -53,6 +53,7 @@ async function served(command: readonly string[], folder: string, work: (address
     env: { ...process.env, ...QUIET },
     detached: true,
   });
+  const ended = new Promise<void>(resolve => server.on("close", () => resolve()));
   let said = "";
   try {
     const address = await new Promise<string>((resolve, reject) => {
@@ -67,7 +68,9 @@ async function served(command: readonly string[], folder: string, work: (address
     });
     await work(address);
   } finally {
-    if (server.pid !== undefined) process.kill(-server.pid);
+    if (server.pid !== undefined && server.exitCode === null) process.kill(-server.pid);
+    // It must not write into a folder that is being removed.
+    await ended;
   }
 }
 
