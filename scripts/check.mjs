@@ -17,7 +17,7 @@ await main(async args => {
     { name: "docs", what: "cargo doc, warnings denied", run: () => steps.docs() },
     { name: "wasm", what: "the wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
     { name: "types", what: "tsc for page, worker, tests and package", run: () => steps.types() },
-    { name: "sizes", what: "what visitors and developers download", run: () => steps.sizes() },
+    { name: "sizes", what: "what visitors and developers download", run: () => steps.shipped().then(() => steps.sizes()) },
   ];
   return steps.runSteps(all, rest);
 });

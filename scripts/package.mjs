@@ -1,9 +1,10 @@
 // package/: the npm package. tsc for the modules, esbuild for the worker alone (one file, as bundlers want it), wasm beside them.
 
-import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
-import { basename, join } from "node:path";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { basename, join, posix } from "node:path";
 import { bundle } from "./bundle.mjs";
 import { at, filesUnder, must, nodeModule, recall } from "./common.mjs";
+import { GUIDES } from "./fences.mjs";
 import { notices, ownLicences } from "./notices.mjs";
 import { mirror } from "./site.mjs";
 import { CONVERTER, convertWasm, crate, DEVICES, glueDir } from "./wasm.mjs";
@@ -29,7 +30,7 @@ export async function npmPackage(tools, built, { dir = at("package") } = {}) {
     for (const name of [`${glue}.js`, `${glue}.d.ts`]) files.set(`wasm/${name}`, readFileSync(join(glueDir, name)));
   }
   files.set("package.json", `${JSON.stringify(manifest(), null, 2)}\n`);
-  if (existsSync(at("README.md"))) files.set("README.md", readFileSync(at("README.md")));
+  for (const guide of GUIDES) files.set(guide, withoutDeadLinks(guide, readFileSync(at(guide), "utf8")));
   files.set("THIRD_PARTY_NOTICES.txt", await notices(tools, packages));
   for (const { name, content } of ownLicences()) files.set(name, content);
   mirror(dir, files);
@@ -38,6 +39,12 @@ export async function npmPackage(tools, built, { dir = at("package") } = {}) {
 
 /** The maps stay here: they would double the package. */
 const withoutMap = text => text.replace(/^\/\/# sourceMappingURL=.*\n?/gm, "");
+
+/** The package holds the guides and nothing else that they lead to: links to other files of this repository are told by their words alone. */
+const withoutDeadLinks = (guide, text) =>
+  text.replace(/!?\[([^\]]*)\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g, (link, words, path) =>
+    GUIDES.includes(posix.join(posix.dirname(guide), path)) ? link : words,
+  );
 
 function manifest() {
   const own = recall(at("package.json"));

@@ -29,6 +29,14 @@ const MODULES = {
   lease: "The state of a model in React",
 };
 
+/** What exports are made of without being exported themselves; told in front of their modules. */
+const BELOW = {
+  error: ["Look", "FactOf", "FACTS", "ErrorFacts"],
+  hf: ["Pretrained"],
+  hf_config: ["Values", "PretrainedConfig"],
+  protocol: ["Milestone"],
+};
+
 /** The text of docs/api.md. */
 export async function reference() {
   rmSync(DRAFT, { recursive: true, force: true });
@@ -42,13 +50,16 @@ export async function reference() {
     for (const [module, names] of exported(file)) {
       const fresh = names.filter(name => !told.has(name));
       if (fresh.length === 0) continue;
+      const below = BELOW[module] ?? [];
+      fresh.unshift(...below.filter(name => !told.has(name)));
       lines.push(`### ${MODULES[module]}`, "");
       const found = declarations(module);
       for (const name of fresh) {
         told.add(name);
         const declared = found.get(name);
         if (!declared) throw new Stop(`${module}.d.ts does not declare ${name}`);
-        lines.push(`#### \`${name}\``, "", ...(declared.comment ? [declared.comment, ""] : []), "```ts", declared.code, "```", "");
+        const comment = [declared.comment, below.includes(name) && "Not exported: what others stand on."].filter(Boolean).join("\n\n");
+        lines.push(`#### \`${name}\``, "", ...(comment ? [comment, ""] : []), "```ts", declared.code, "```", "");
       }
     }
   }
@@ -75,7 +86,7 @@ function declarations(module) {
   const found = new Map();
   for (const statement of statements(source(module))) {
     const { comment, code } = split(statement);
-    const name = /^export (?:declare )?(?:abstract )?(?:class|interface|type|const|function) (\w+)/.exec(code)?.[1];
+    const name = /^(?:export )?(?:declare )?(?:abstract )?(?:class|interface|type|const|function) (\w+)/.exec(code)?.[1];
     if (name === undefined) continue;
     const earlier = found.get(name);
     found.set(name, { comment: earlier?.comment || prose(comment), code: [earlier?.code, publicly(code)].filter(Boolean).join("\n") });
@@ -120,9 +131,9 @@ const prose = comment =>
 /** Without what is nobody's business: private members, and those that are marked as internal. Two spaces a level. */
 function publicly(code) {
   const shown = code
-    .replace(/^export (?:declare )?/, "")
+    .replace(/^(?:export )?(?:declare )?/, "")
     .replace(/^ {4}\/\*\*(?:(?!\*\/)[\s\S])*?@internal(?:(?!\*\/)[\s\S])*?\*\/\n(?: {4}(?! ).*\n(?: {5,}.*\n| {4}\}.*\n)*)/gm, "")
-    .replace(/^(?: {4}\/\*\*(?:(?!\*\/)[\s\S])*?\*\/\n)? {4}private .*\n/gm, "");
+    .replace(/^(?: {4}\/\*\*(?:(?!\*\/)[\s\S])*?\*\/\n)? {4}(?:private|protected) .*\n/gm, "");
   return shown.replace(/^( {4})+/gm, spaces => " ".repeat(spaces.length / 2));
 }
 

@@ -6,7 +6,7 @@ import { createServer } from "node:http";
 import { extname, join, sep } from "node:path";
 import { isMain, main, say, Stop } from "./common.mjs";
 
-const TYPES = {
+export const TYPES = {
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript; charset=utf-8",
   ".mjs": "text/javascript; charset=utf-8",

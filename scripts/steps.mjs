@@ -1,6 +1,6 @@
 // The steps that `npm run check` and `npm test` are made of. Each says what it runs and returns { passed, failed }.
 
-import { existsSync, rmSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { firefox, nativeEnv } from "./bootstrap.mjs";
 import { BUDGETS, packed } from "./budgets.mjs";
 import { build } from "./build.mjs";
@@ -117,16 +117,18 @@ export async function browser(tools, { quick = false, full = false } = {}) {
 /** What the page's script needs before it runs: index.html says so. */
 const preloaded = html => [...html.matchAll(/rel="modulepreload" href="([^"]+)"/g)].map(([, file]) => file);
 
+/** What lies in dist/ and package/ is measured: whoever asks has built them. */
 export async function sizes() {
-  const { files } = await build();
+  const html = at("dist", "index.html");
+  if (!existsSync(html) || !existsSync(at("package", "package.json"))) throw new Stop("there is no dist/ or package/ to be measured: npm run build");
   const names = {
     document: ["index.html", "style.css"],
-    script: ["main.js", ...preloaded(files.get("index.html")), "worker.js"],
+    script: ["main.js", ...preloaded(readFileSync(html, "utf8")), "worker.js"],
     cpu: ["wasm/blip2_cpu_bg.wasm"],
     webgpu: ["wasm/blip2_webgpu_bg.wasm"],
   };
   const results = Object.entries(BUDGETS).map(([name, { what, limit }]) => {
-    const bytes = packed(names[name].map(file => files.get(file)));
+    const bytes = packed(names[name].map(file => readFileSync(at("dist", file))));
     say(`${what}: ${size(bytes)} compressed, at most ${size(limit)}`);
     return bytes <= limit ? PASS : FAIL;
   });

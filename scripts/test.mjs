@@ -5,8 +5,8 @@ import { main, options, say } from "./common.mjs";
 import * as steps from "./steps.mjs";
 
 const USAGE = `npm test -- [STEP…] [--quick] [--full]
-  STEP     format, lint, rust, wasm, site, types, unit, convert, parity, parity-q8, parity-q4, browser; all of them by default
-  --quick  browser tests on build/site/ (without wasm-opt and minified code) instead of dist/
+  STEP     format, lint, rust, wasm, site, sizes, types, unit, convert, parity, parity-q8, parity-q4, browser; all of them by default
+  --quick  browser tests on build/site/ (without wasm-opt and minified code) instead of dist/; no sizes
   --full   long suites whole: npm run test:full`;
 
 const add = (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed });
@@ -21,6 +21,8 @@ await main(async args => {
     { name: "rust", what: "cargo test, on the CPU and on WebGPU", run: () => steps.rust(found, { full }) },
     { name: "wasm", what: "the wasm builds, warnings denied", run: () => steps.wasmBuilds(found) },
     { name: "site", what: quick ? "build/site/" : "dist/ and package/", run: () => steps.shipped({ quick }) },
+    // The quick build is neither minified nor shrunk: nobody downloads it.
+    ...(quick ? [] : [{ name: "sizes", what: "what visitors and developers download", run: () => steps.sizes() }]),
     { name: "types", what: "tsc for page, worker, tests and package", run: () => steps.types() },
     { name: "unit", what: "TypeScript tests in Node", run: () => steps.unit() },
     { name: "convert", what: "npx blip2-web convert against the native program, to the byte", run: () => steps.converters() },

@@ -244,4 +244,10 @@ export class Connection {
   }
 }
 
-export const scriptMissing = (reason: string): Blip2Error => networkFailed("worker.js", null, `the worker could not be started: ${reason}`);
+export const scriptMissing = (reason: string): Blip2Error =>
+  networkFailed(
+    "worker.js",
+    null,
+    `the worker could not be started: ${reason}`,
+    'worker.js belongs beside the script that holds this package: Vite before 8 needs optimizeDeps: { exclude: ["blip2-web"] }, some bundlers a copy of it.',
+  );

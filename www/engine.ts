@@ -53,7 +53,7 @@ export interface LoadOptions {
   readonly until?: Ready;
   /** Where a file is, by its name: for hosts that sign each address. Asked when the file is due. */
   readonly resolve?: Resolve;
-  /** Whether the model is kept in the cache: by itself it is, unless it was picked from a disk. */
+  /** Whether the model is kept in the cache: by itself it is, unless it lies on a disk (picked, an extension's own, a path in Node). */
   readonly keep?: boolean;
   /** `sha256-…` (base64) of the model's index, which holds the hashes of everything else. */
   readonly integrity?: string;
@@ -387,7 +387,8 @@ export class Blip2Image {
   }
 
   /** Where the model looks for each token of a text, in one pass. Needs `can("attention")`. */
-  async attention({ for: text, prompt, signal }: AttentionOptions): Promise<Attention> {
+  async attention(options: AttentionOptions): Promise<Attention> {
+    const { for: text, prompt, signal } = options;
     this.blip2.needs("attention");
     signal?.throwIfAborted();
     const asked = prompt ?? (this.blip2.can("caption") ? this.blip2.info.index.ui.caption_prompt : undefined);
@@ -500,6 +501,9 @@ export function sharedEngine(): Engine {
 }
 let shared: Engine | undefined;
 
+/** What lies on a disk already is not copied into a storage unasked. */
+const KEPT_ALREADY = { keep: false };
+
 /** @internal Errors: input-invalid, file. */
 export async function loadParams(source: Source, { integrity, request, resolve, keep, as, arithmetic }: LoadOptions): Promise<LoadParams> {
   const options = {
@@ -508,8 +512,7 @@ export async function loadParams(source: Source, { integrity, request, resolve, 
     ...(as !== undefined && { as }),
     ...(arithmetic !== undefined && { arithmetic }),
   };
-  // What lies on a disk already is not copied into the browser's storage unasked.
-  if (isPicked(source)) return { keep: false, ...options, ...(await picked(source)) };
+  if (isPicked(source)) return { ...KEPT_ALREADY, ...options, ...(await picked(source)) };
   let url: URL;
   try {
     url = new URL(source, host().base());
@@ -520,8 +523,10 @@ export async function loadParams(source: Source, { integrity, request, resolve, 
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const signed = url.search === "" ? request : { query: url.search, ...request };
   url.search = "";
+  const asked = host().asked(url);
   return {
-    url: host().asked(url).href,
+    url: asked.href,
+    ...(asked !== url && KEPT_ALREADY),
     ...(signed !== undefined && { request: signed }),
     ...(resolve !== undefined && { resolves: true }),
     ...options,

@@ -168,13 +168,18 @@ export const imageUndecodable = (reason: string): Blip2Error =>
 export const fileUnreadable = (path: string, reason: string): Blip2Error =>
   new Blip2Error("file", { path, reason }, { message: `${path}: ${reason}`, hint: "Check the path and its permissions.", retryable: false });
 
-export const networkFailed = (url: string, status: number | null, reason: string): Blip2Error =>
+export const networkFailed = (
+  url: string,
+  status: number | null,
+  reason: string,
+  hint = "Check the connection and the address, then try again.",
+): Blip2Error =>
   new Blip2Error(
     "network",
     { url, status, reason },
     {
       message: `${url}: ${reason}`,
-      hint: "Check the connection and the address, then try again.",
+      hint,
       retryable: status === null || status === 429 || status >= 500,
     },
   );

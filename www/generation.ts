@@ -33,6 +33,7 @@ export class Generation<R> implements AsyncIterable<string>, PromiseLike<R> {
   private listeners = 0;
   private wake: (() => void)[] = [];
 
+  /** @internal */
   constructor(write: Writing<R>) {
     const { done, stop } = write(piece => {
       this.pieces.push(piece);

@@ -2,6 +2,7 @@
 
 import type { WorkerLike } from "./client.js";
 import { inputInvalid } from "./error.js";
+import { askedOfExtension, EXTENSION_SCHEMES } from "./extension.js";
 import type { StorageKind } from "./protocol.js";
 
 export interface Host {
@@ -9,7 +10,7 @@ export interface Host {
   base(): string | undefined;
   /** Schemes of addresses that models may have. */
   readonly schemes: readonly string[];
-  /** The address by which the worker asks for what is at `url`. */
+  /** The address by which the worker asks for what is at `url`: another one, where that lies at hand and not in a network. */
   asked(url: URL): URL;
   startWorker(): WorkerLike;
   /** Where models are kept, if nobody says where. */
@@ -20,8 +21,8 @@ export interface Host {
 
 const page: Host = {
   base: () => globalThis.document?.baseURI ?? globalThis.location?.href,
-  schemes: ["http:", "https:"],
-  asked: url => url,
+  schemes: ["http:", "https:", ...EXTENSION_SCHEMES],
+  asked: askedOfExtension,
   startWorker: () => {
     if (typeof Worker === "undefined") throw inputInvalid("worker", "there are no workers here: call this in a browser");
     return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { type Blip2, Engine } from "./engine.js";
-import { Lease, leaseKey } from "./lease.js";
+import { IDLE, Lease, leaseKey } from "./lease.js";
 
 /** An engine whose loads end when they are told to. */
 class Held extends Engine {
@@ -45,7 +45,13 @@ test("users of one source share one load, and the last one to go disposes of the
   leave[1]?.();
   await turn();
   assert.equal(disposed(), 1);
-  assert.equal(lease(engine).snapshot().status, "idle");
+  assert.deepEqual(lease(engine).snapshot(), { ...IDLE, status: "loading" });
+});
+
+test("who is about to use it sees it loading, before anything is loaded", () => {
+  const engine = new Held();
+  assert.deepEqual(lease(engine).snapshot(), { ...IDLE, status: "loading" });
+  assert.equal(engine.loads.length, 0);
 });
 
 test("who leaves and comes back at once keeps the load, as StrictMode does", async () => {

@@ -16,6 +16,7 @@ export interface Blip2State {
 
 /** Nothing is asked for. */
 export const IDLE: Blip2State = { status: "idle", blip2: null, progress: null, error: null };
+const LOADING: Blip2State = { ...IDLE, status: "loading" };
 
 /** What tells two loads apart. */
 export const leaseKey = (source: Source | null | undefined, options: Omit<LoadOptions, "signal" | "onProgress">): string =>
@@ -40,7 +41,8 @@ export class Lease {
   private readonly key: string;
   private readonly load: (signal: AbortSignal, onProgress: (progress: Progress) => void) => Promise<Blip2>;
   private readonly listeners = new Set<() => void>();
-  private state = IDLE;
+  // Whoever looks is about to wait for it: a component draws once before it is subscribed.
+  private state = LOADING;
   private loading: AbortController | null = null;
 
   private constructor(leases: Map<string, Lease>, key: string, load: Lease["load"]) {
@@ -71,8 +73,8 @@ export class Lease {
     const loading = new AbortController();
     this.loading = loading;
     const mine = () => this.loading === loading;
-    this.become({ ...IDLE, status: "loading" });
-    const onProgress = (progress: Progress) => mine() && this.become({ ...IDLE, status: "loading", progress });
+    this.become(LOADING);
+    const onProgress = (progress: Progress) => mine() && this.become({ ...LOADING, progress });
     this.load(loading.signal, onProgress).then(
       blip2 => {
         if (mine()) this.become({ ...IDLE, status: "ready", blip2 });
@@ -88,7 +90,7 @@ export class Lease {
     this.loading = null;
     if (this.leases.get(this.key) === this) this.leases.delete(this.key);
     void this.state.blip2?.dispose();
-    this.state = IDLE;
+    this.state = LOADING;
   }
 
   private become(state: Blip2State): void {

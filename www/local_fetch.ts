@@ -4,7 +4,8 @@
 export function answerLocally(open: (address: URL) => Promise<Blob | null | undefined>): void {
   const fromNetwork = globalThis.fetch;
   globalThis.fetch = async (input, init) => {
-    const address = new URL(input instanceof Request ? input.url : input);
+    // Where a bundler has put the wasm may be told by a path alone.
+    const address = new URL(input instanceof Request ? input.url : input, globalThis.location?.href);
     const file = await open(address);
     if (file === undefined) return fromNetwork(input, init);
     if (file === null) return new Response(null, { status: 404 });

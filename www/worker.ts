@@ -3,6 +3,7 @@
 import { chooseDevice, type Choice } from "./device.js";
 import { Blip2Error, broken, isErrorFacts, networkFailed, toFacts, unreachable, type ErrorFacts } from "./error.js";
 import { STOPPED_AT_ONCE } from "./generation.js";
+import { ownFile } from "./extension.js";
 import { answerLocally } from "./local_fetch.js";
 import { PICKED } from "./picked.js";
 import type {
@@ -208,6 +209,7 @@ const handlers: Handlers = {
 
 /** Files that the user has picked, by the address of their folder, while it is being loaded. */
 const folders = new Map<string, ReadonlyMap<string, Blob>>();
+answerLocally(ownFile);
 answerLocally(async ({ href, origin }) => {
   if (origin !== new URL(PICKED).origin) return undefined;
   for (const [folder, files] of folders) if (href.startsWith(folder)) return files.get(decodeURIComponent(href.slice(folder.length))) ?? null;

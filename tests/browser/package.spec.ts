@@ -1,8 +1,8 @@
 /** The npm package from its tarball alone: what linters of packages say, in a plain module script, and in React. */
 
 import { execFile, execFileSync, spawnSync } from "node:child_process";
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
-import { basename, join } from "node:path";
+import { copyFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { build } from "esbuild";
 import { at } from "../../scripts/common.mjs";
@@ -30,6 +30,16 @@ test("publint and attw have nothing to say", ({ installed }) => {
   ];
   // It fails where it has found a problem.
   expect(execFileSync(process.execPath, attw, { encoding: "utf8" })).toContain('"blip2-web/react"');
+});
+
+test("its guides lead to files that it has", ({ installed }) => {
+  const guides = ["README.md", "README.ko.md", "docs/api.md", "docs/moving.md"];
+  for (const guide of guides) {
+    const text = readFileSync(join(installed.installed, guide), "utf8");
+    const links = [...text.matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map(([, path = ""]) => join(installed.installed, dirname(guide), path));
+    expect(links.filter(path => !existsSync(path))).toEqual([]);
+    expect(links.length).toBeGreaterThan(0);
+  }
 });
 
 test("an app in strict TypeScript compiles against its types, which are checked too", ({ installed }) => {

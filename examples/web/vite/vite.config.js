@@ -1,5 +1,4 @@
 export default {
-  // The dev server bundles dependencies beforehand, and loses the worker that lies beside this one.
+  // Before version 8 the dev server bundles dependencies beforehand, and loses the worker that lies beside this one. Since then it needs nothing of this.
   optimizeDeps: { exclude: ["blip2-web"] },
-  worker: { format: "es" },
 };

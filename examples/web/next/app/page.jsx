@@ -1,0 +1,5 @@
+import { Caption } from "./Caption.jsx";
+
+export default function Page() {
+  return <Caption />;
+}

@@ -1,0 +1,4 @@
+export default {
+  // Static files, in out/. Leave this out for `next start`.
+  output: "export",
+};
