@@ -1,5 +1,6 @@
-/** The sheet of models: what each is and takes, what it is for, what is kept; and tabs that take turns. */
+/** The sheet of models: what each is and takes, what it is for, what is kept; folders on disk; and tabs that take turns. */
 
+import type { Page } from "@playwright/test";
 import { BASE, caption, expect, open, ready, samples, SHARD, test } from "./house.js";
 
 test("the sheet says what runs and what it is made of, and deletes what is kept", async ({ visitor: page, site }) => {
@@ -76,4 +77,104 @@ test("the status line says when there is no network, and when there is one again
   await expect(page.locator("#live")).toHaveText("Offline: everything that is here works.");
   await profile.setOffline(false);
   await expect(page.locator("#status")).not.toContainText("Offline");
+});
+
+/** In the place of the browser's own box, which no script can work: a folder that the page has made, and that is locked until a click opens it. */
+const picker = (page: Page) =>
+  page.addInitScript(() => {
+    let open = false;
+    Object.assign(window, { showDirectoryPicker: async () => (await navigator.storage.getDirectory()).getDirectoryHandle("my model") });
+    Object.assign(FileSystemHandle.prototype, {
+      queryPermission: async () => (open ? "granted" : "prompt"),
+      async requestPermission() {
+        open ||= navigator.userActivation.isActive;
+        return open ? "granted" : "denied";
+      },
+    });
+  });
+
+const fill = (page: Page) =>
+  page.evaluate(async () => {
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("my model", { create: true });
+    const fetched = (file: string) => fetch(new URL(`models/demo/${file}`, document.baseURI)).then(response => response.blob());
+    const index: { files: object } = JSON.parse(await (await fetched("model.safetensors.index.json")).text());
+    for (const name of ["model.safetensors.index.json", ...Object.keys(index.files)]) {
+      const writable = await (await folder.getFileHandle(name, { create: true })).createWritable();
+      await writable.write(await fetched(name));
+      await writable.close();
+    }
+  });
+
+test("a folder on disk is told of before it is loaded, nothing of it is fetched or kept, and a click opens it again on the next visit", async ({
+  visitor: page,
+  site,
+}) => {
+  await picker(page);
+  await open(page, site, "cpu");
+  await page.locator("#status").click();
+  await expect(page.locator("#cache li")).toHaveCount(1);
+  await page.getByRole("button", { name: "Delete demo" }).click();
+  await expect(page.locator("#cache")).toContainText("No models.");
+  await fill(page);
+  const before = site.count(SHARD);
+  await page.getByRole("button", { name: "A folder on this disk…" }).click();
+  await expect(page.locator("#model-offer")).toContainText("parameters");
+  await page.locator("#use-model").click();
+  await expect(page.locator("#status")).toContainText("my model ·");
+  await ready(page, "cpu");
+  await expect(page.locator("#cache"), "a folder of one's own is not copied").toContainText("No models.");
+
+  await page.reload();
+  await expect(page.locator("html")).toHaveAttribute("data-model", "offered");
+  const [picture = ""] = samples();
+  await page.locator("#file").setInputFiles(picture);
+  await expect(page.locator("#waiting")).not.toBeEmpty();
+  await page.getByRole("button", { name: "Open “my model” again" }).click();
+  await ready(page, "cpu");
+  expect(await caption(page)).toContain("bee");
+  expect(site.count(SHARD), "shards that were fetched for it").toBe(before);
+});
+
+test("a folder that is gone, or holds no model, is told of in words; and there is a way out", async ({ visitor: page, site }) => {
+  await picker(page);
+  await open(page, site, "cpu");
+  await page.locator("#status").click();
+  await page.evaluate(async () => void (await (await navigator.storage.getDirectory()).getDirectoryHandle("my model", { create: true })));
+  await page.getByRole("button", { name: "A folder on this disk…" }).click();
+  await expect(page.locator("#model-offer")).toContainText("This folder holds no model.");
+  await fill(page);
+  await page.getByRole("button", { name: "A folder on this disk…" }).click();
+  await page.locator("#use-model").click();
+  await expect(page.locator("#status")).toContainText("my model ·");
+
+  await page.evaluate(async () => (await navigator.storage.getDirectory()).removeEntry("my model", { recursive: true }));
+  await page.reload();
+  await page.getByRole("button", { name: "Open “my model” again" }).click();
+  await expect(page.locator("#model-problem")).toContainText("The model’s folder cannot be read.");
+  await page.locator("#model-actions").getByRole("button", { name: "Other models" }).click();
+  await page.locator("#details .known").first().getByRole("button", { name: "Look at it" }).click();
+  await page.locator("#use-model").click();
+  await ready(page, "cpu");
+  await page.reload();
+  await ready(page, "cpu");
+  await expect(page.locator("#status")).toContainText("demo ·");
+});
+
+test("where the browser gives no handles, a folder's files are taken, for this visit", async ({ visitor: page, site }) => {
+  await page.addInitScript(() => void Reflect.deleteProperty(window, "showDirectoryPicker"));
+  await open(page, site, "cpu");
+  await page.locator("#status").click();
+  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.getByRole("button", { name: "A folder on this disk…" }).click()]);
+  await chooser.setFiles("demo/model");
+  await expect(page.locator("#model-offer")).toContainText("choose it again on your next visit");
+  await page.locator("#use-model").click();
+  await expect(page.locator("#status")).toContainText("model ·");
+  await ready(page, "cpu");
+  await page.keyboard.press("Escape");
+  const [picture = ""] = samples();
+  await page.locator("#file").setInputFiles(picture);
+  expect(await caption(page)).toContain("bee");
+  await page.reload();
+  await ready(page, "cpu");
+  await expect(page.locator("#status")).toContainText("demo ·");
 });

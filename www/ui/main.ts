@@ -1,10 +1,11 @@
 /** The page: a user of blip2-web like any other. Wires events to state, state to view, and gives the engine what it has to do. */
 
 import { createEngine, type DeviceWish } from "../index.js";
+import { type Choice, choose } from "./choice.js";
 import { translate } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { type Found, fromFiles } from "./files.js";
-import { chooseFindModel, Loader } from "./loader.js";
+import { Loader } from "./loader.js";
 import { keepForOffline, takeHandedPictures } from "./offline.js";
 import { Routes } from "./routes.js";
 import { keep, load, type Settings } from "./settings.js";
@@ -165,12 +166,12 @@ async function changeLanguage(language: Language): Promise<void> {
 let models: import("./models/models.js").ModelsSheet | undefined;
 async function openModels(): Promise<void> {
   const { ModelsSheet } = await import("./models/models.js");
-  models ??= new ModelsSheet({ engine, loader, find: address => void findWith(address) });
+  models ??= new ModelsSheet({ engine, loader, find: choice => void findWith(choice) });
   await models.open(state);
 }
 
-async function findWith(address: string): Promise<void> {
-  chooseFindModel(address);
+async function findWith(choice: Choice): Promise<void> {
+  await choose("find", choice);
   await routes.renew("find");
   routes.go("find");
 }

@@ -1,6 +1,7 @@
 /** Ask, find, batch: which of them is shown. The last two are fetched when they are first wanted. The address says where one is, so that Back works. */
 
 import type { Blip2, Engine } from "../index.js";
+import { chosen } from "./choice.js";
 import { byId, h, setAttribute } from "./dom.js";
 import type { Found } from "./files.js";
 import type { Loader } from "./loader.js";
@@ -122,11 +123,21 @@ export class Routes {
 
   private async make(route: Lazy): Promise<Place> {
     const style = styled(`${route}.css`);
-    const place = route === "find" ? new (await import("./find/find.js")).Find(this.shell) : new (await import("./batch/batch.js")).Batch(this.shell);
+    const place = await (route === "find" ? this.makeFind() : this.makeBatch());
     await style;
     this.ready.set(route, place);
     if (this.state !== null) place.changed(this.state);
     return place;
+  }
+
+  private async makeFind(): Promise<Place> {
+    const [{ Find }, choice] = await Promise.all([import("./find/find.js"), chosen("find")]);
+    return new Find(this.shell, choice);
+  }
+
+  private async makeBatch(): Promise<Place> {
+    const { Batch } = await import("./batch/batch.js");
+    return new Batch(this.shell);
   }
 }
 

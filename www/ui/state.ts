@@ -8,8 +8,8 @@ export type Route = "ask" | "find" | "batch";
 
 /** An error as the page shows it. */
 export interface Problem {
-  /** Not an error of the engine's: a model for Find was to caption. */
-  readonly finder?: true;
+  /** What the code alone does not say: a model for Find was to caption; a folder of the disk is gone or was changed; it holds no model. */
+  readonly about?: "finder" | "folder" | "noModel";
   readonly code: Code;
   readonly message: string;
   readonly retryable: boolean;
@@ -17,8 +17,8 @@ export interface Problem {
 
 export type Model =
   | { readonly phase: "starting" }
-  /** Too large to be fetched unasked. arrived: bytes that are here already. */
-  | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number }
+  /** Too large to be fetched unasked. arrived: bytes that are here already. closed: the name of a folder that the visitor has to open again. */
+  | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number; readonly closed: string | null }
   /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. */
   | { readonly phase: "loading"; readonly totals: Totals | null; readonly stages: readonly number[]; readonly elsewhere: boolean }
   | { readonly phase: "ready"; readonly info: ModelInfo; readonly notKept: Problem | null }

@@ -38,6 +38,7 @@ export class View {
   private readonly samples: Keyed<Sample>;
   private readonly loadButton: HTMLButtonElement;
   private readonly cancelButton: HTMLButtonElement;
+  private readonly modelsButton: HTMLButtonElement;
   private readonly useCpu = say(h("a", { class: "plain", hidden: true }), "useCpu");
   private state: State | null = null;
   private problem: Problem | null = null;
@@ -55,7 +56,8 @@ export class View {
     );
     this.loadButton = h("button", { type: "button", class: "plain", onclick: () => events.load() });
     this.cancelButton = wordButton("cancel", () => events.cancelLoad());
-    byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton);
+    this.modelsButton = wordButton("otherModels", () => events.models());
+    byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton, this.modelsButton);
     byId("drop", HTMLButtonElement).addEventListener("click", () => events.choose());
     const ways = [
       [Camera, "fromCamera", () => events.camera()],
@@ -159,9 +161,12 @@ export class View {
     this.bar.show(totals?.loaded ?? 0, totals?.total ?? 0);
     this.bar.divide(phase === "loading" ? model.stages : []);
     this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
-    this.loadButton.hidden = phase !== "offered" && (phase !== "failed" || model.problem.finder === true);
+    const about = phase === "failed" ? model.problem.about : undefined;
+    this.loadButton.hidden = phase !== "offered" && (phase !== "failed" || about === "finder");
+    // Where trying again may not help, another way out.
+    this.modelsButton.hidden = about === undefined && !(phase === "offered" && model.closed !== null);
     this.loadButton.classList.toggle("main", phase === "offered");
-    setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived) : w.tryAgain);
+    setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived, model.closed) : w.tryAgain);
     this.renderProblem(problem, phase === "failed" ? "model" : "notice");
   }
 

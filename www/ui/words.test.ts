@@ -64,5 +64,5 @@ test("a waiting picture says what it waits for until the model is there", () => 
   const loading = { phase: "loading", totals: null, stages: [], elsewhere: false } as const;
   assert.notEqual(waitingFor(loading), "");
   assert.match(waitingFor({ ...loading, elsewhere: true }), /another tab/i);
-  assert.notEqual(waitingFor({ phase: "offered", bytes: 1, arrived: 0 }), "");
+  assert.notEqual(waitingFor({ phase: "offered", bytes: 1, arrived: 0, closed: null }), "");
 });

@@ -82,8 +82,9 @@ export function loading(totals: Totals | null): { what: string; figures: string 
   return { what, figures: figures.join(" · ") };
 }
 
-/** On the button that fetches a model. */
-export const loadWords = (bytes: number, arrived: number): string => w.loadThis(size(bytes), arrived > 0 ? size(arrived) : null);
+/** On the button that fetches a model, or opens its folder again. */
+export const loadWords = (bytes: number, arrived: number, closed: string | null): string =>
+  closed === null ? w.loadThis(size(bytes), arrived > 0 ? size(arrived) : null) : w.openAgain(closed);
 
 /** What a picture waits for. */
 export function waitingFor(model: Model): string {
@@ -142,8 +143,8 @@ export function statusLine({ model, device, online, rate }: State): string {
 
 export type Where = "model" | "picture" | "answer" | "notice";
 
-export function explain({ code, finder }: Problem, where: Where): { happened: string; rest: string } {
-  if (finder) return { happened: w.happenedFinder, rest: w.toDoFinder };
+export function explain({ code, about }: Problem, where: Where): { happened: string; rest: string } {
+  if (about !== undefined) return w.problemAbout[about];
   const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
   const toDo: Partial<Record<Code, string>> = w.toDo;
   return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };

@@ -3,12 +3,11 @@
 import { FolderPlus, ImagePlus, Pause, Play, Search, Trash2, X } from "lucide";
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
+import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
 import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
-import { chooseFindModel, findModel } from "../loader.js";
 import type { Place, Shell } from "../routes.js";
 import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
-import { problemOf } from "../writer.js";
 import { type Cell, Grid, type Mark } from "./grid.js";
 import { type Item, Library } from "./library.js";
 import { FITS, rank, refined, type Scored } from "./rank.js";
@@ -26,6 +25,7 @@ const SHOWN = 96;
 
 export class Find implements Place {
   private readonly shell: Shell;
+  private readonly choice: Choice;
   private readonly section = byId("find", HTMLElement);
   private readonly field = say(
     h("input", { type: "search", id: "find-field", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" }),
@@ -60,13 +60,16 @@ export class Find implements Place {
   private all = false;
   private phase: "starting" | "offered" | "loading" | "ready" | "failed" = "starting";
   private bytes = { all: 0, here: 0 };
+  /** The model's folder, which the visitor has to open again. */
+  private closed: string | null = null;
   /** Pictures that were given before the tower was known. */
   private early: { found: readonly Found[]; root: FileSystemDirectoryHandle | null }[] = [];
   private begun = false;
 
-  constructor(shell: Shell) {
+  constructor(shell: Shell, choice: Choice) {
     this.shell = shell;
-    this.seer = new Seer(shell.engine, findModel());
+    this.choice = choice;
+    this.seer = new Seer(shell.engine, choice);
     this.library = new Library(this.seer, new Store(), () => this.show());
     this.grid = new Grid(id => void this.open(id));
     this.suggestions = new Keyed(
@@ -248,6 +251,11 @@ export class Find implements Place {
     this.phase = "starting";
     this.show();
     try {
+      this.closed = await closedFolder(this.choice, asked);
+      if (this.closed !== null) {
+        this.phase = "offered";
+        return this.show();
+      }
       const { bytes, cached, index } = await this.seer.inspect(abort.signal);
       this.bytes = { all: bytes, here: cached };
       this.library.use(await this.seer.tower());
@@ -275,7 +283,7 @@ export class Find implements Place {
     } catch (error) {
       if (abort.signal.aborted) return;
       this.phase = "failed";
-      chooseFindModel(null); // not tried again on the next visit
+      void choose("find", null); // not tried again on the next visit
       this.fail(error);
       this.show();
     }
@@ -284,7 +292,7 @@ export class Find implements Place {
   private async add(found: readonly Found[], root: FileSystemDirectoryHandle | null): Promise<void> {
     // The pictures of the sample gallery make way for the visitor's own.
     if (this.library.items.length > 0 && this.library.items.every(({ address }) => address !== null)) await this.takeAway(false);
-    if (this.phase === "starting") this.early.push({ found, root });
+    if (!this.library.knowsTower) this.early.push({ found, root });
     else await this.library.add(found, root);
   }
 
@@ -329,7 +337,7 @@ export class Find implements Place {
   }
 
   private fail(error: unknown): void {
-    const problem = problemOf(error);
+    const problem = problemWith(error, this.choice);
     setAttribute(this.problem, "data-error-code", problem.code);
     this.problem.replaceChildren(...problemWords(problem, "model"));
     this.problem.hidden = false;
@@ -354,7 +362,7 @@ export class Find implements Place {
     this.empty.hidden = items.length > 0 || phase === "starting" || phase === "loading";
     this.tools.hidden = items.length === 0;
     this.loadButton.hidden = phase !== "offered" && phase !== "failed";
-    setText(this.loadButton, phase === "offered" ? loadWords(this.bytes.all, this.bytes.here) : w.tryAgain);
+    setText(this.loadButton, phase === "offered" ? loadWords(this.bytes.all, this.bytes.here, this.closed) : w.tryAgain);
     this.chips.hidden = this.text !== "" || items.length === 0;
     const locked = items.filter(({ file, address }) => file === null && address === null);
     const [folder] = this.library.folders;

@@ -10,6 +10,7 @@ import {
   type Progress,
   type Ui,
 } from "../../index.js";
+import { type Choice, indexOf, keyOf, sourceOf } from "../choice.js";
 import type { Looks } from "./rank.js";
 
 /** Pictures kept in the engine for a second look: each holds what the tower saw. */
@@ -23,14 +24,14 @@ interface Loaded {
 
 export class Seer {
   private readonly engine: Engine;
-  private readonly address: URL;
+  private readonly choice: Choice;
   private loaded: Loaded | null = null;
   private readonly images = new Map<File, Promise<Blip2Image>>();
   private readonly texts = new Map<string, Promise<Float32Array>>();
 
-  constructor(engine: Engine, address: URL) {
+  constructor(engine: Engine, choice: Choice) {
     this.engine = engine;
-    this.address = address;
+    this.choice = choice;
   }
 
   get ready(): boolean {
@@ -42,28 +43,28 @@ export class Seer {
   }
 
   inspect(signal: AbortSignal): Promise<Inspection> {
-    return this.engine.inspect(this.address, { signal });
+    return this.engine.inspect(sourceOf(this.choice), { signal });
   }
 
   async load(signal: AbortSignal, onProgress: (progress: Progress) => void): Promise<void> {
-    const { engine, address } = this;
-    const retrieval = await Blip2ForImageTextRetrieval.from_pretrained(address, { engine, signal, onProgress });
-    const processor = await Blip2Processor.from_pretrained(address, { engine, signal });
+    const { engine } = this;
+    const source = sourceOf(this.choice);
+    const retrieval = await Blip2ForImageTextRetrieval.from_pretrained(source, { engine, signal, onProgress });
+    const processor = await Blip2Processor.from_pretrained(source, { engine, signal });
     // The same folder, from the cache: the part that reads, without the one that sees. Pictures are looked at meanwhile.
-    const words = Blip2TextModelWithProjection.from_pretrained(address, { engine, signal });
+    const words = Blip2TextModelWithProjection.from_pretrained(source, { engine, signal });
     words.catch(() => {}); // told to whoever looks for something
     this.loaded = { retrieval, words, processor };
   }
 
   /**
    * Names what decides a picture's vector: the content of the parts that see. Files are named by their content,
-   * so the names are enough. Errors: those of `fetch` and of JSON.
+   * so the names are enough. Errors: those of `fetch`, of folders and of JSON.
    */
   async tower(): Promise<string> {
-    const response = await fetch(new URL("model.safetensors.index.json", this.address));
-    const index: unknown = await response.json();
+    const index: unknown = await indexOf(this.choice);
     if (typeof index !== "object" || index === null || !("files" in index) || typeof index.files !== "object" || index.files === null)
-      return this.address.href;
+      return keyOf(this.choice);
     const stages = Object.entries(index.files).filter(([, facts]) => typeof facts === "object" && facts !== null && "stage" in facts);
     return stages
       .map(([name]) => name.replace(/^model-|\.safetensors$/g, ""))

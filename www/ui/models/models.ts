@@ -5,19 +5,19 @@ import type { CachedModel, CacheReport, Engine, IndexFacts, Inspection } from ".
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
 import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
-import { finds, type Loader, ownModel } from "../loader.js";
+import { type Choice, ownModel, problemWith, sourceOf } from "../choice.js";
+import { finds, type Loader } from "../loader.js";
 import { styled } from "../routes.js";
 import { part, Sheet } from "../sheet.js";
 import type { State } from "../state.js";
 import { count, deviceName, deviceWhy, inOrder, languageOf, loading, modelName, STAGES, size, w } from "../words.js";
-import { problemOf } from "../writer.js";
-import { canServeDisk, openModelFolder } from "./disk.js";
+import { chooseModelFolder } from "./folders.js";
 
 export interface ModelsParts {
   readonly engine: Engine;
   readonly loader: Loader;
   /** Find works with this model from now on. */
-  find(address: string): void;
+  find(choice: Choice): void;
 }
 
 export class ModelsSheet {
@@ -60,7 +60,7 @@ export class ModelsSheet {
     const disk = h(
       "div",
       { class: "known" },
-      wordButton("fromDisk", () => void this.openDisk()),
+      wordButton("fromDisk", () => void this.chooseFolder()),
       say(h("p", { class: "rest" }), "fromDiskRest"),
     );
     this.sheet = new Sheet(
@@ -101,58 +101,54 @@ export class ModelsSheet {
   }
 
   /** What a model is and takes, before anything of it is fetched. Null is the page's own. */
-  private async look(address: URL | null): Promise<void> {
+  private async look(choice: Choice | null): Promise<void> {
     this.inspected.abort();
     const abort = new AbortController();
     this.inspected = abort;
     this.offer.hidden = false;
     this.offer.replaceChildren(h("p", { class: "rest" }, w.inspecting));
     try {
-      const url = address ?? ownModel();
-      const inspection = await this.parts.engine.inspect(url, { signal: abort.signal });
+      const inspection = await this.parts.engine.inspect(sourceOf(choice ?? ownModel("ask")), { signal: abort.signal });
       const report = await this.parts.engine.cache.report();
       if (abort.signal.aborted) return;
-      this.offer.replaceChildren(...this.offerWords(inspection, report, address));
+      this.offer.replaceChildren(...this.offerWords(inspection, report, choice));
       this.offer.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (abort.signal.aborted) return;
-      const problem = h("div", { class: "problem" }, ...problemWords(problemOf(error), "model"));
-      setAttribute(problem, "data-error-code", problemOf(error).code);
-      this.offer.replaceChildren(problem);
+      const problem = problemWith(error, choice);
+      const box = h("div", { class: "problem" }, ...problemWords(problem, "model"));
+      setAttribute(box, "data-error-code", problem.code);
+      this.offer.replaceChildren(box);
     }
   }
 
-  private offerWords({ url, bytes, cached, memory, fits, index }: Inspection, report: CacheReport, address: URL | null): HTMLElement[] {
+  private offerWords({ url, bytes, cached, memory, fits, index }: Inspection, report: CacheReport, choice: Choice | null): HTMLElement[] {
     const figures = [size(bytes), w.parameters(count(index.parameters)), w.needs(size(memory))];
     const here = cached >= bytes ? "" : cached > 0 ? w.partlyHere(size(cached)) : "";
     const left = report.quota === null || report.usage === null ? null : report.quota - report.usage;
-    const room = left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
+    // A folder of the disk is there already: it is not kept once more.
+    const folder = choice === null || choice instanceof URL ? null : choice;
+    const room = folder === null && left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
+    const once = folder === null || "kind" in folder.picked ? "" : w.forThisVisit;
     const finder = finds(index);
     const take = () => {
-      // As it was typed: what is shown of it has lost its signature.
-      if (!finder) return void this.parts.loader.choose(address?.href ?? null);
+      if (!finder) return void this.parts.loader.choose(choice);
       this.sheet.close();
-      this.parts.find(address?.href ?? url);
+      this.parts.find(choice ?? ownModel("ask"));
     };
     const use = h(
       "button",
       { type: "button", class: "plain main", id: "use-model", disabled: fits === "no", onclick: take },
       finder ? w.useForFind : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
     );
-    const lines = [figures.join(" · "), here, w[FIT[fits]], room, finder ? w.happenedFinder : ""].filter(line => line !== "");
+    const lines = [figures.join(" · "), here, w[FIT[fits]], room, once, finder ? w.problemAbout.finder.happened : ""].filter(line => line !== "");
     const about = index.ui.about === undefined ? [] : [h("p", { lang: languageOf(index.ui.about) }, index.ui.about)];
     return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
   }
 
-  private async openDisk(): Promise<void> {
-    this.offer.hidden = false;
-    if (!canServeDisk()) return this.offer.replaceChildren(h("p", { class: "rest" }, w.diskNeedsWorker));
-    try {
-      const address = await openModelFolder();
-      if (address !== null) await this.look(address);
-    } catch {
-      this.offer.replaceChildren(h("p", { class: "rest" }, w.diskNoIndex));
-    }
+  private async chooseFolder(): Promise<void> {
+    const folder = await chooseModelFolder();
+    if (folder !== null) await this.look(folder);
   }
 
   private async refreshCache(): Promise<void> {

@@ -200,8 +200,11 @@ export const en = {
 
   // What went wrong
   happened,
-  happenedFinder: "This model finds pictures by words; it cannot describe them.",
-  toDoFinder: "Use it in Find, or choose another model here.",
+  problemAbout: {
+    finder: { happened: "This model finds pictures by words; it cannot describe them.", rest: "Use it in Find, or choose another model here." },
+    folder: { happened: "The model’s folder cannot be read.", rest: "It was moved or changed: put it back and try again, or choose it anew." },
+    noModel: { happened: "This folder holds no model.", rest: "It has no model.safetensors.index.json: convert the model first." },
+  },
   kept,
   toDo,
   close: "Close",
@@ -235,8 +238,7 @@ export const en = {
   noRoom: (bytes: string) => `The browser has ${bytes} left to keep it; without room it is downloaded each time.`,
   fromDisk: "A folder on this disk…",
   fromDiskRest: "Nothing is uploaded: the folder is read by this tab.",
-  diskNoIndex: "This folder has no model.safetensors.index.json: convert the model first.",
-  diskNeedsWorker: "Folders can be opened once the page has been installed for use offline: reload it, then try again.",
+  forThisVisit: "This browser cannot open it by itself another time: choose it again on your next visit.",
   cached: "Kept in this browser",
   cachedNothing: "Nothing: this browser offers no storage here, so models are downloaded each time.",
   cachedNone: "No models.",

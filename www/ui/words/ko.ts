@@ -192,8 +192,11 @@ export const ko: Words = {
   cpuStartFailed: adapter => `CPU에서 돕니다. GPU를 시작하지 못했습니다${adapter}.`,
 
   happened,
-  happenedFinder: "이 모델은 말로 사진을 찾습니다. 사진을 설명하지는 못합니다.",
-  toDoFinder: "찾기에 쓰거나, 여기서 쓸 다른 모델을 고르세요.",
+  problemAbout: {
+    finder: { happened: "이 모델은 말로 사진을 찾습니다. 사진을 설명하지는 못합니다.", rest: "찾기에 쓰거나, 여기서 쓸 다른 모델을 고르세요." },
+    folder: { happened: "모델 폴더를 읽을 수 없습니다.", rest: "옮겼거나 바뀌었습니다. 제자리에 두고 다시 시도하거나, 새로 고르세요." },
+    noModel: { happened: "이 폴더에는 모델이 없습니다.", rest: "model.safetensors.index.json이 없습니다. 먼저 모델을 변환하세요." },
+  },
   kept,
   toDo,
   close: "닫기",
@@ -226,8 +229,7 @@ export const ko: Words = {
   noRoom: bytes => `브라우저에 남은 자리는 ${bytes}입니다. 자리가 없으면 매번 내려받습니다.`,
   fromDisk: "이 컴퓨터의 폴더…",
   fromDiskRest: "아무것도 올리지 않습니다. 이 탭이 폴더를 읽습니다.",
-  diskNoIndex: "이 폴더에는 model.safetensors.index.json이 없습니다. 먼저 모델을 변환하세요.",
-  diskNeedsWorker: "폴더는 페이지가 오프라인용으로 준비된 다음에 열 수 있습니다. 새로 고친 뒤 다시 해 보세요.",
+  forThisVisit: "이 브라우저는 폴더를 스스로 다시 열지 못합니다. 다음에 오면 다시 고르세요.",
   cached: "이 브라우저에 보관된 것",
   cachedNothing: "없음: 여기서는 브라우저가 보관할 곳을 주지 않아 매번 내려받습니다.",
   cachedNone: "모델이 없습니다.",
