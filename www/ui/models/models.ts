@@ -4,13 +4,14 @@ import { Trash2 } from "lucide";
 import type { CachedModel, CacheReport, Engine, IndexFacts, Inspection } from "../../index.js";
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
-import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
 import { type Choice, ownModel, problemWith, sourceOf } from "../choice.js";
+import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
 import { finds, type Loader } from "../loader.js";
 import { styled } from "../routes.js";
 import { part, Sheet } from "../sheet.js";
 import type { State } from "../state.js";
 import { count, deviceName, deviceWhy, inOrder, languageOf, loading, modelName, STAGES, size, w } from "../words.js";
+import { problemOf } from "../writer.js";
 import { chooseModelFolder } from "./folders.js";
 
 export interface ModelsParts {
@@ -155,7 +156,7 @@ export class ModelsSheet {
     try {
       this.cache.replaceChildren(...this.cacheWords(await this.parts.engine.cache.report()));
     } catch (error) {
-      this.cache.replaceChildren(h("p", { class: "rest" }, w.cachedUnreadable(error instanceof Error ? error.message : String(error))));
+      this.cache.replaceChildren(h("p", { class: "rest" }, w.cachedUnreadable(problemOf(error).message)));
     }
   }
 
