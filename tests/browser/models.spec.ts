@@ -1,7 +1,7 @@
 /** The sheet of models: what each is and takes, what it is for, what is kept; folders on disk; and tabs that take turns. */
 
 import type { Page } from "@playwright/test";
-import { BASE, caption, expect, open, ready, samples, SHARD, test } from "./house.js";
+import { BASE, caption, expect, open, picker, ready, samples, SHARD, test } from "./house.js";
 
 test("the sheet says what runs and what it is made of, and deletes what is kept", async ({ visitor: page, site }) => {
   await open(page, site, "cpu");
@@ -79,20 +79,6 @@ test("the status line says when there is no network, and when there is one again
   await expect(page.locator("#status")).not.toContainText("Offline");
 });
 
-/** In the place of the browser's own box, which no script can work: a folder that the page has made, and that is locked until a click opens it. */
-const picker = (page: Page) =>
-  page.addInitScript(() => {
-    let open = false;
-    Object.assign(window, { showDirectoryPicker: async () => (await navigator.storage.getDirectory()).getDirectoryHandle("my model") });
-    Object.assign(FileSystemHandle.prototype, {
-      queryPermission: async () => (open ? "granted" : "prompt"),
-      async requestPermission() {
-        open ||= navigator.userActivation.isActive;
-        return open ? "granted" : "denied";
-      },
-    });
-  });
-
 const fill = (page: Page) =>
   page.evaluate(async () => {
     const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("my model", { create: true });
@@ -109,7 +95,7 @@ test("a folder on disk is told of before it is loaded, nothing of it is fetched 
   visitor: page,
   site,
 }) => {
-  await picker(page);
+  await picker(page, "my model");
   await open(page, site, "cpu");
   await page.locator("#status").click();
   await expect(page.locator("#cache li")).toHaveCount(1);
@@ -136,7 +122,7 @@ test("a folder on disk is told of before it is loaded, nothing of it is fetched 
 });
 
 test("a folder that is gone, or holds no model, is told of in words; and there is a way out", async ({ visitor: page, site }) => {
-  await picker(page);
+  await picker(page, "my model");
   await open(page, site, "cpu");
   await page.locator("#status").click();
   await page.evaluate(async () => void (await (await navigator.storage.getDirectory()).getDirectoryHandle("my model", { create: true })));

@@ -64,6 +64,8 @@ export class Find implements Place {
   private closed: string | null = null;
   /** Pictures that were given before the tower was known. */
   private early: { found: readonly Found[]; root: FileSystemDirectoryHandle | null }[] = [];
+  /** Folders of the last visit that are not where they were. */
+  private gone: readonly string[] = [];
   private begun = false;
 
   constructor(shell: Shell, choice: Choice) {
@@ -83,7 +85,7 @@ export class Find implements Place {
     const button = (kind: string, onclick: () => void) => h("button", { type: "button", class: kind, onclick });
     this.pauseButton = button("text", () => this.library.pause(!this.library.progress.paused));
     this.loadButton = button("plain main", () => void this.load(true));
-    this.reopenButton = button("plain", () => void this.library.reopen());
+    this.reopenButton = button("plain", () => void this.reopen());
     this.moreButton = button("plain", () => {
       this.all = true;
       this.show();
@@ -305,6 +307,11 @@ export class Find implements Place {
     if (chosen !== null) await this.add(chosen.found, chosen.handle);
   }
 
+  private async reopen(): Promise<void> {
+    this.gone = await this.library.reopen();
+    this.show();
+  }
+
   private async openGallery(): Promise<void> {
     try {
       const folder = new URL("gallery/", document.baseURI);
@@ -330,10 +337,10 @@ export class Find implements Place {
   private async open(id: number): Promise<void> {
     const item = this.library.items.find(one => one.id === id);
     if (item === undefined) return;
-    if (item.file === null && item.address === null) await this.library.reopen();
+    if (item.file === null && item.address === null) await this.reopen();
     const file = await this.library.file(item);
     if (file !== null) this.shell.ask([{ file, path: item.path, folder: item.folder }]);
-    else setText(this.note, w.lastTime);
+    else if (this.gone.length === 0) setText(this.note, w.lastTime);
   }
 
   private fail(error: unknown): void {
@@ -405,6 +412,8 @@ export class Find implements Place {
   private said(locked: boolean): string {
     const { found, fitting, text } = this;
     const { failed, done, all } = this.library.progress;
+    const [gone] = this.gone;
+    if (locked && gone !== undefined) return w.folderGone(gone);
     if (found === null) return locked ? w.lastTime : failed > 0 ? w.failedSome(failed) : all > 0 && done + failed === all ? w.found(all) : "";
     if (found.length === 0) return w.noneSeen;
     if (fitting === "now") return w.fitting;

@@ -123,12 +123,16 @@ export class Library {
     return null;
   }
 
-  /** Asks the browser for the folders of the last visit, then finds the pictures in them. Needs a click. */
-  async reopen(): Promise<void> {
+  /** Asks the browser for the folders of the last visit, then finds the pictures in them. Needs a click. Returns the names of those that are gone. */
+  async reopen(): Promise<string[]> {
+    const gone: string[] = [];
     for (const handle of this.folders) {
       if (!(await allowed(handle, true))) continue;
-      await this.add(await fromFolder(handle), handle);
+      const found = await fromFolder(handle).catch(() => null);
+      if (found === null) gone.push(handle.name);
+      else await this.add(found, handle);
     }
+    return gone;
   }
 
   pause(paused: boolean): void {

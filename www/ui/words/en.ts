@@ -276,6 +276,7 @@ export const en = {
   scoreItc: (score: string) => `likeness ${score}`,
   scoreItm: (score: string) => `fits: ${score}`,
   openAgain: (name: string) => `Open “${name}” again`,
+  folderGone: (name: string) => `“${name}” is not where it was: put it back, or add it anew. What was seen of its pictures is kept.`,
   lastTime: "From your last visit: found at once, and opened when the folder is.",
 
   // Batch

@@ -266,6 +266,7 @@ export const ko: Words = {
   scoreItc: score => `닮음 ${score}`,
   scoreItm: score => `맞음 ${score}`,
   openAgain: name => `“${name}” 다시 열기`,
+  folderGone: name => `“${name}” 폴더가 있던 곳에 없습니다. 제자리에 두거나 새로 추가하세요. 사진에서 본 것은 남아 있습니다.`,
   lastTime: "지난번 사진들입니다. 바로 찾을 수 있고, 폴더를 열면 사진도 열립니다.",
 
   batchEmpty: "사진이나 폴더를 여기에 놓으세요",
