@@ -6,6 +6,12 @@ import { serve } from "../serve.mjs";
 
 export const WIDTHS = { 390: 844, 820: 1180, 1440: 900 };
 const SHARD = /model-[0-9a-f]+\.safetensors$/;
+const index = JSON.parse(readFileSync(at("demo", "model", "model.safetensors.index.json"), "utf8"));
+const SPEAKS = new RegExp(
+  `(${Object.keys(index.files)
+    .filter(name => index.files[name].stage === "language")
+    .join("|")})$`,
+);
 const sample = name => at("demo", "samples", name);
 const many = ["10-cup_of_coffee-star.png", "01-bee.png", "03-smiley_face.png", "11-cactus-owl.png"].map(sample);
 
@@ -114,6 +120,14 @@ export const STATES = {
       await page.waitForSelector('html[data-model="loading"]');
       await drop(page, many[0]);
       await page.waitForSelector("#waiting:not(:empty)");
+    },
+  },
+  "picture-looked-at": {
+    hold: SPEAKS,
+    async go(page) {
+      await page.waitForSelector('html[data-model="loading"]');
+      await drop(page, many[0]);
+      await page.waitForFunction(() => /looked at:/.test(document.querySelector("#waiting")?.textContent ?? ""));
     },
   },
   "another-tab": {

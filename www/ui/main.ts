@@ -37,7 +37,10 @@ const view = new View({
   camera: () => void openCamera(),
   address: () => void openAddress(),
   sample: sample => addSources([{ name: sample.file, source: new URL(sample.file, new URL("samples/", document.baseURI)) }]),
-  show: picture => dispatch({ type: "show", picture }),
+  show: picture => {
+    dispatch({ type: "show", picture });
+    void writer.work();
+  },
   remove,
   unshowable: picture => dispatch({ type: "unshowable", picture }),
   draft: draft => state.current !== null && dispatch({ type: "draft", picture: state.current, draft }),

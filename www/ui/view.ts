@@ -146,14 +146,15 @@ export class View {
     setText(byId("picture-name", HTMLElement), picture.name);
   }
 
-  private renderModel({ model, pictures, route }: State): void {
+  private renderModel(state: State): void {
+    const { model, pictures, route } = state;
     const { phase } = model;
     const problem = phase === "failed" ? model.problem : phase === "ready" ? model.notKept : null;
     const busy = phase === "starting" || phase === "loading";
     this.progress.hidden = (phase === "ready" && problem === null) || route === "find"; // which has a model of its own
     const totals = phase === "loading" ? model.totals : null;
     const elsewhere = phase === "loading" && model.elsewhere;
-    setText(byId("waiting", HTMLElement), pictures.length === 0 && !elsewhere ? "" : waitingFor(model));
+    setText(byId("waiting", HTMLElement), pictures.length === 0 && !elsewhere ? "" : waitingFor(model, currentPicture(state)));
     const { what, figures } = loading(totals);
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");

@@ -2,7 +2,7 @@
 
 import type { Code, DeviceReport, Stage, Totals } from "../index.js";
 import { keep, kept } from "./kept.js";
-import type { Model, Problem, State } from "./state.js";
+import type { Model, Picture, Problem, State } from "./state.js";
 import { en } from "./words/en.js";
 
 export type Words = typeof en;
@@ -87,10 +87,10 @@ export const loadWords = (bytes: number, arrived: number, closed: string | null)
   closed === null ? w.loadThis(size(bytes), arrived > 0 ? size(arrived) : null) : w.openAgain(closed);
 
 /** What a picture waits for. */
-export function waitingFor(model: Model): string {
+export function waitingFor(model: Model, { ahead }: Pick<Picture, "ahead"> = { ahead: "no" }): string {
   switch (model.phase) {
     case "loading":
-      return model.elsewhere ? w.fetchedElsewhere : w.captionComes;
+      return model.elsewhere ? w.fetchedElsewhere : { no: w.captionComes, now: w.lookedAtNow, done: w.lookedAt }[ahead];
     case "starting":
       return w.captionComes;
     case "offered":

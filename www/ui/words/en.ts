@@ -126,6 +126,8 @@ export const en = {
   inAMoment: "In a moment…",
   waitsForModel: "Waits for the model",
   captionComes: "The caption comes by itself, as soon as the model is here.",
+  lookedAtNow: "It is being looked at, while the part that speaks is on its way.",
+  lookedAt: "It has been looked at: the caption comes as soon as the part that speaks is here.",
   fetchedElsewhere: "Another tab is loading the same model: they take turns, and what it brings is used here too.",
   pictureWaits: "The picture waits for the model.",
   pictureNotFetched: "The picture could not be fetched.",

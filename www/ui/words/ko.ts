@@ -123,6 +123,8 @@ export const ko: Words = {
   inAMoment: "곧 시작합니다…",
   waitsForModel: "모델을 기다립니다",
   captionComes: "모델이 오면 설명이 저절로 나옵니다.",
+  lookedAtNow: "말하는 부분이 오는 동안 사진을 보고 있습니다.",
+  lookedAt: "사진은 다 보았습니다. 말하는 부분이 오는 대로 설명이 나옵니다.",
   fetchedElsewhere: "다른 탭이 같은 모델을 받고 있습니다. 번갈아 받고, 거기서 받은 것은 여기서도 씁니다.",
   pictureWaits: "사진이 모델을 기다립니다.",
   pictureNotFetched: "사진을 가져오지 못했습니다.",
