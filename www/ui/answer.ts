@@ -46,8 +46,8 @@ export class AnswerView {
     parts.box.append(
       this.state,
       this.problem,
-      this.others.element,
       h("div", { class: "actions" }, ...(parts.actions ?? []), this.copy, this.again, this.more),
+      this.others.element,
     );
   }
 

@@ -114,6 +114,7 @@ export const en = {
   laterVersion: "Later version",
   others: "Other ways to say it",
   searchingOthers: "Looking for other ways to say it…",
+  noOthers: "It would say nothing else.",
   likelihood: "How likely, beside the best",
   look: "Where it looks",
   looksFor: (word: string) => `Where it looks for “${word}”`,

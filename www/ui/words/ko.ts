@@ -111,6 +111,7 @@ export const ko: Words = {
   laterVersion: "뒤의 질문",
   others: "다르게 말하기",
   searchingOthers: "다르게 말할 방법을 찾는 중…",
+  noOthers: "다르게 말할 것이 없습니다.",
   likelihood: "가장 그럴듯한 것과 견준 정도",
   look: "보는 곳",
   looksFor: word => `“${word}”을(를) 말할 때 보는 곳`,
