@@ -76,7 +76,7 @@ export function loading(totals: Totals | null): { what: string; figures: string 
   const { loaded, total, cached, rate, eta, stage } = totals;
   const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
   const figures = [w.sizeOf(size(loaded), size(total))];
-  if (cached >= loaded && cached > 0) figures.push(w.keptFromLastTime);
+  if (cached >= loaded && cached > 0) figures.push(w.hereAlready);
   else if (rate > 0) figures.push(`${size(rate)}/s`);
   if (eta !== null && eta >= 1) figures.push(w.left(duration(eta)));
   return { what, figures: figures.join(" · ") };

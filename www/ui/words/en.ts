@@ -174,7 +174,7 @@ export const en = {
   loadingModel: "Loading the model",
   loadingStage,
   sizeOf: (loaded: string, total: string) => `${loaded} of ${total}`,
-  keptFromLastTime: "kept from last time",
+  hereAlready: "here already",
   seconds: (count: number) => `${count} s`,
   minutes: (count: number) => `${count} min`,
   left: (time: string) => `about ${time} left`,

@@ -168,7 +168,7 @@ export const ko: Words = {
   loadingModel: "모델을 불러오는 중",
   loadingStage,
   sizeOf: (loaded, total) => `${total} 중 ${loaded}`,
-  keptFromLastTime: "지난번에 보관한 것",
+  hereAlready: "이미 있는 것",
   seconds: count => `${count}초`,
   minutes: count => `${count}분`,
   left: time => `약 ${time} 남음`,
