@@ -3,7 +3,7 @@
 import { ArrowUp, Camera, ImageOff, Link, SlidersHorizontal, Square, X } from "lucide";
 import { problemWords } from "./answer.js";
 import { Bar } from "./bar.js";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, wordButton } from "./dom.js";
+import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, wordButton } from "./dom.js";
 import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
 import { Look, type LookEvents } from "./look/look.js";
 import { currentPicture, isBroken, type Problem, type Sample, type State } from "./state.js";
@@ -92,7 +92,13 @@ export class View {
     if (this.frame !== 0) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      if (this.state !== null) this.render(this.state);
+      const { state } = this;
+      if (state !== null)
+        keepFocus(
+          byId("main", HTMLElement),
+          () => this.render(state),
+          () => this.next(state),
+        );
     });
   }
 
@@ -103,8 +109,15 @@ export class View {
     live.textContent = sentence;
   }
 
+  /** Where the visitor goes on when what had the focus is gone. */
+  private next({ route, pictures }: State): HTMLElement | undefined {
+    if (route !== "ask") return;
+    if (pictures.length === 0) return byId("drop", HTMLButtonElement);
+    // On a phone the field would pull up the keyboard.
+    return matchMedia("(pointer: fine)").matches ? byId("question", HTMLInputElement) : undefined;
+  }
+
   private render(state: State): void {
-    const hadFocus = this.welcome.contains(document.activeElement);
     const { device, model, pictures, route } = state;
     const asking = route === "ask";
     setAttribute(this.root, "data-view", !asking ? route : pictures.length === 0 ? "welcome" : "ask");
@@ -126,8 +139,6 @@ export class View {
     for (const id of ["stage", "filmstrip", "talk"]) byId(id, HTMLElement).hidden = !asking || pictures.length === 0;
     setText(this.status, statusLine(state));
     this.said = w;
-    // What had the focus is gone: it goes where the visitor goes on. Not on a phone, where it would pull up the keyboard.
-    if (hadFocus && asking && this.welcome.hidden && matchMedia("(pointer: fine)").matches) this.talk.focus();
   }
 
   /** In the place of those that the document came with. */

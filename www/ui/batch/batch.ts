@@ -3,7 +3,7 @@
 import { Copy, FolderPlus, ImageOff, ImagePlus, RotateCcw, Trash2, X } from "lucide";
 import { copied } from "../answer.js";
 import { Bar } from "../bar.js";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { byId, h, icon, iconButton, isShown, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
 import { DEFAULTS, type Settings } from "../settings.js";
@@ -382,8 +382,26 @@ export class Batch implements Place {
     if (this.frame !== 0) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      this.render();
+      const row = document.activeElement?.closest("#batch-table tbody tr") ?? null;
+      const at = row === null ? -1 : [...(row.parentElement?.children ?? [])].indexOf(row);
+      keepFocus(
+        this.section,
+        () => this.render(),
+        () => this.next(row, at),
+      );
     });
+  }
+
+  /** Where the visitor goes on when what had the focus is gone: `row` was the one that it was in, the `at`-th. */
+  private next(row: Element | null, at: number): HTMLElement | null | undefined {
+    if (this.state.rows.length === 0) return this.empty.querySelector("button");
+    if (row?.isConnected) return row.querySelector<HTMLElement>("button");
+    if (row !== null) {
+      const rows = this.table.querySelectorAll("tbody tr");
+      return rows[Math.min(at, rows.length - 1)]?.querySelector<HTMLElement>(".cell-actions button:last-child");
+    }
+    const task = this.tasks.get(this.state.task);
+    return [this.stopButton, this.runButton, this.againButton].find(button => isShown(button) && !button.disabled) ?? task;
   }
 
   private render(): void {

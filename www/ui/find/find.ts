@@ -4,7 +4,7 @@ import { FolderPlus, ImagePlus, Pause, Play, Search, Trash2, X } from "lucide";
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
 import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
 import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
@@ -177,6 +177,12 @@ export class Find implements Place {
       }
     });
     this.field.addEventListener("compositionend", () => this.typed());
+    this.grid.element.addEventListener("keydown", event => {
+      // From the first row there is no way up but this.
+      if (event.key !== "ArrowUp" || event.defaultPrevented) return;
+      event.preventDefault();
+      this.field.focus();
+    });
   }
 
   private typed(): void {
@@ -355,8 +361,18 @@ export class Find implements Place {
     if (this.frame !== 0) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      this.render();
+      keepFocus(
+        this.section,
+        () => this.render(),
+        () => this.next(),
+      );
     });
+  }
+
+  /** Where the visitor goes on when what had the focus is gone. */
+  private next(): HTMLElement | null {
+    if (!this.empty.hidden) return this.empty.querySelector("button");
+    return matchMedia("(pointer: fine)").matches ? this.field : null;
   }
 
   private render(): void {

@@ -26,7 +26,7 @@ export class ModelsSheet {
   private readonly model = h("div", { class: "group" });
   private readonly progress = new Bar(say(h("progress", { max: 1 }), "loadingModel", "label"));
   private readonly device = h("div", { class: "group" });
-  private readonly cache = h("div", { class: "group", id: "cache" });
+  private readonly cache = h("div", { class: "group", id: "cache", tabindex: -1 });
   private readonly field = say(
     h("input", { type: "url", class: "field", id: "model-address", autocomplete: "off", spellcheck: "false", placeholder: "https://…/" }),
     "modelAddress",
@@ -181,9 +181,11 @@ export class ModelsSheet {
   }
 
   private async remove(url: string, button: HTMLButtonElement): Promise<void> {
-    button.disabled = true;
+    const at = [...this.cache.querySelectorAll("button")].indexOf(button);
     await this.parts.engine.cache.delete(url).catch(() => {});
     await this.refreshCache();
+    const left = this.cache.querySelectorAll("button");
+    (left[Math.min(at, left.length - 1)] ?? this.cache).focus();
   }
 }
 
