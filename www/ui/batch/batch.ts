@@ -4,6 +4,7 @@ import { Copy, FolderPlus, ImageOff, ImagePlus, RotateCcw, Trash2, X } from "luc
 import { copied } from "../answer.js";
 import { Bar } from "../bar.js";
 import { byId, h, icon, iconButton, isShown, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { emptyTitle } from "../drop.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
 import { DEFAULTS, type Settings } from "../settings.js";
@@ -123,12 +124,12 @@ export class Batch implements Place {
     this.empty = h(
       "div",
       { class: "empty" },
-      say(h("h2", {}), "batchEmpty"),
+      emptyTitle(),
       say(h("p", {}), "batchEmptyRest"),
       h(
         "div",
         { class: "row-of-buttons" },
-        wordButton("choosePictures", () => void this.choose()),
+        wordButton("choosePictures", () => void this.choose(), "plain main"),
         wordButton("chooseFolder", () => void this.chooseFolder()),
         wordButton("trySamples", () => void this.addSamples()),
       ),

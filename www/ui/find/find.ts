@@ -7,6 +7,7 @@ import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
 import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
+import { emptyTitle } from "../drop.js";
 import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
 import { type Cell, Grid, type Mark } from "./grid.js";
 import { type Item, Library } from "./library.js";
@@ -100,12 +101,12 @@ export class Find implements Place {
     this.empty = h(
       "div",
       { class: "empty" },
-      say(h("h2", {}), "findEmpty"),
+      emptyTitle(),
       say(h("p", {}), "findEmptyRest"),
       h(
         "div",
         { class: "row-of-buttons" },
-        wordButton("choosePictures", () => void this.choose()),
+        wordButton("choosePictures", () => void this.choose(), "plain main"),
         wordButton("chooseFolder", () => void this.chooseFolder()),
         wordButton("findSamples", () => void this.openGallery()),
       ),

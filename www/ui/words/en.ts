@@ -252,6 +252,10 @@ export const en = {
   remove: (name: string) => `Delete ${name}`,
   neverLeave: "Your pictures and questions never leave this tab.",
 
+  // Find and Batch, before the first picture
+  dropPictures: "Drop pictures or a folder here",
+  choosePicturesOrFolder: "Choose pictures or a folder",
+
   // Find
   findPlaceholder: "a red car",
   findField: "What to look for",
@@ -259,7 +263,6 @@ export const en = {
   clear: "Clear",
   addFolder: "Add a folder",
   forgetAll: "Forget these pictures",
-  findEmpty: "Drop pictures or a folder here",
   findEmptyRest: "They are looked at once, and found by words from then on. Nothing leaves this tab.",
   findSamples: "Or look around in the sample gallery",
   found: (count: number) => pictures(count),
@@ -283,7 +286,6 @@ export const en = {
   lastTime: "From your last visit: found at once, and opened when the folder is.",
 
   // Batch
-  batchEmpty: "Drop pictures or a folder here",
   batchEmptyRest: "Each gets a caption or an answer. You can change the words, and take them with you.",
   choosePictures: "Choose pictures",
   chooseFolder: "Choose a folder",

@@ -249,7 +249,8 @@ export const ko: Words = {
   clear: "비우기",
   addFolder: "폴더 추가",
   forgetAll: "이 사진들 잊기",
-  findEmpty: "사진이나 폴더를 여기에 놓으세요",
+  dropPictures: "사진이나 폴더를 여기에 놓으세요",
+  choosePicturesOrFolder: "사진이나 폴더를 고르세요",
   findEmptyRest: "한 번만 보고, 그다음부터는 말로 찾습니다. 아무것도 이 탭을 떠나지 않습니다.",
   findSamples: "예시 사진 둘러보기",
   found: pictures,
@@ -272,7 +273,6 @@ export const ko: Words = {
   folderGone: name => `“${name}” 폴더가 있던 곳에 없습니다. 제자리에 두거나 새로 추가하세요. 사진에서 본 것은 남아 있습니다.`,
   lastTime: "지난번 사진들입니다. 바로 찾을 수 있고, 폴더를 열면 사진도 열립니다.",
 
-  batchEmpty: "사진이나 폴더를 여기에 놓으세요",
   batchEmptyRest: "사진마다 설명이나 대답을 씁니다. 고쳐 쓰고, 가져갈 수 있습니다.",
   choosePictures: "사진 고르기",
   chooseFolder: "폴더 고르기",
