@@ -175,8 +175,9 @@ export class View {
     this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
     const about = phase === "failed" ? model.problem.about : undefined;
     this.loadButton.hidden = phase !== "offered" && (phase !== "failed" || about === "finder");
-    // Where trying again may not help, another way out.
-    this.modelsButton.hidden = about === undefined && !(phase === "offered" && model.closed !== null);
+    // Where trying again may not help, another way out; and the way to what takes the room.
+    const full = phase === "ready" && problem?.code === "storage-quota";
+    this.modelsButton.hidden = about === undefined && !full && !(phase === "offered" && model.closed !== null);
     this.loadButton.classList.toggle("main", phase === "offered");
     setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived, model.closed) : w.tryAgain);
     this.renderProblem(problem, phase === "failed" ? "model" : "notice");
