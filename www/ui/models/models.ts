@@ -142,7 +142,11 @@ export class ModelsSheet {
       { type: "button", class: "plain main", id: "use-model", disabled: fits === "no", onclick: take },
       finder ? w.useForFind : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
     );
-    const lines = [figures.join(" · "), here, w[FIT[fits]], room, once, finder ? w.problemAbout.finder.happened : ""].filter(line => line !== "");
+    const { model } = this.shown ?? {};
+    const inUse = model?.phase === "ready" && model.info.url === url;
+    const lines = [figures.join(" · "), inUse ? w.inUse : here, w[FIT[fits]], room, once, finder ? w.problemAbout.finder.happened : ""].filter(
+      line => line !== "",
+    );
     const about = index.ui.about === undefined ? [] : [h("p", { lang: languageOf(index.ui.about) }, index.ui.about)];
     return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
   }

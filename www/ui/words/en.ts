@@ -233,6 +233,7 @@ export const en = {
   useModel: (bytes: string) => `Load: ${bytes}`,
   useForFind: "Use it for Find",
   useModelCached: "Use it: it is here already",
+  inUse: "In use now.",
   partlyHere: (bytes: string) => `${bytes} of it is here`,
   needs: (bytes: string) => `takes ${bytes} of memory`,
   fits: "It should fit on this device.",

@@ -224,6 +224,7 @@ export const ko: Words = {
   useModel: bytes => `불러오기: ${bytes}`,
   useForFind: "찾기에 쓰기",
   useModelCached: "쓰기: 이미 여기 있습니다",
+  inUse: "지금 쓰고 있는 모델입니다.",
   partlyHere: bytes => `${bytes}는 여기 있음`,
   needs: bytes => `메모리 ${bytes} 필요`,
   fits: "이 장치에 들어갈 것입니다.",
