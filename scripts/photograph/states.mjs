@@ -127,7 +127,7 @@ export const STATES = {
     async go(page) {
       await page.waitForSelector('html[data-model="loading"]');
       await drop(page, many[0]);
-      await page.waitForFunction(() => /looked at:/.test(document.querySelector("#waiting")?.textContent ?? ""));
+      await page.waitForSelector('#waiting[data-ahead="done"]');
     },
   },
   "another-tab": {

@@ -66,7 +66,9 @@ test("a picture comes from an address of this site; one that is not there is tol
   await box.getByRole("textbox").fill(`${site.origin}${BASE}samples/none.png`);
   await page.keyboard.press("Enter");
   await expect(page.locator("#caption")).toHaveAttribute("data-status", "failed");
-  await expect(page.locator('#caption [data-error-code="network"]')).toBeVisible();
+  await expect(page.locator('#caption [data-error-code="network"]')).toContainText("There is nothing at this address.");
+  await page.locator("#caption").getByRole("button", { name: "Try again" }).click();
+  await expect(page.locator("#caption")).toHaveAttribute("data-status", "failed");
 });
 
 test("without a camera, or leave to use it, the page says so", async ({ visitor: page, site }) => {

@@ -158,14 +158,16 @@ export class View {
   }
 
   private renderModel(state: State): void {
-    const { model, pictures, route } = state;
+    const { model, route } = state;
     const { phase } = model;
     const problem = phase === "failed" ? model.problem : phase === "ready" ? model.notKept : null;
     const busy = phase === "starting" || phase === "loading";
     this.progress.hidden = (phase === "ready" && problem === null) || route === "find"; // which has a model of its own
     const totals = phase === "loading" ? model.totals : null;
     const elsewhere = phase === "loading" && model.elsewhere;
-    setText(byId("waiting", HTMLElement), pictures.length === 0 && !elsewhere ? "" : waitingFor(model, currentPicture(state)));
+    const picture = currentPicture(state);
+    setText(byId("waiting", HTMLElement), picture === undefined && !elsewhere ? "" : waitingFor(model, picture));
+    setAttribute(byId("waiting", HTMLElement), "data-ahead", picture?.ahead ?? null);
     const { what, figures } = loading(totals);
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");
