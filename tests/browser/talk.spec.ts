@@ -67,8 +67,18 @@ test("a picture comes from an address of this site; one that is not there is tol
   await page.keyboard.press("Enter");
   await expect(page.locator("#caption")).toHaveAttribute("data-status", "failed");
   await expect(page.locator('#caption [data-error-code="network"]')).toContainText("There is nothing at this address.");
-  await page.locator("#caption").getByRole("button", { name: "Try again" }).click();
+  await expect(page.locator("#caption").getByRole("button", { name: "Try again" }), "it would not help").toBeHidden();
+
+  // A server that is in trouble may answer the next time.
+  let trouble = true;
+  await page.route("**/02-bicycle.png?again", route => (trouble ? route.fulfill({ status: 503 }) : route.continue()));
+  await page.locator("#filmstrip").getByRole("button", { name: "From an address" }).click();
+  await box.getByRole("textbox").fill(`${site.origin}${BASE}samples/02-bicycle.png?again`);
+  await page.keyboard.press("Enter");
   await expect(page.locator("#caption")).toHaveAttribute("data-status", "failed");
+  trouble = false;
+  await page.locator("#caption").getByRole("button", { name: "Try again" }).click();
+  expect(await caption(page)).toContain("bicycle");
 });
 
 test("without a camera, or leave to use it, the page says so", async ({ visitor: page, site }) => {

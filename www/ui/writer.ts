@@ -240,6 +240,9 @@ function tokensPerSecond({ timings: { first_token_ms, total_ms, tokens } }: Gene
 }
 
 export function problemOf(error: unknown): Problem {
-  if (error instanceof Blip2Error) return { code: error.code, message: error.message, retryable: error.retryable };
+  if (error instanceof Blip2Error) {
+    const missing = error.is("network") && (error.facts.status === 404 || error.facts.status === 410);
+    return { code: error.code, message: error.message, retryable: error.retryable, ...(missing && { about: "missing" }) };
+  }
   return { code: "kernel", message: String(error), retryable: true };
 }
