@@ -178,21 +178,21 @@ export const ko: Words = {
   tryAgain: "다시 시도",
   useCpu: "CPU로 하기",
   phase,
-  statusTitle: "여기서 도는 것",
+  statusTitle: "여기서 실행되는 것",
   tokensPerSecond: rate => `초당 ${rate}토큰`,
   large: number => {
     if (number < 1e8) return `${Math.round(number / 1e4).toLocaleString("ko")}만`;
     return `${(number / 1e8).toFixed(number < 1e9 ? 1 : 0)}억`;
   },
-  cpuAsked: "고른 대로 CPU에서 돕니다.",
-  gpuAsked: adapter => `고른 대로 GPU에서 돕니다${adapter}.`,
+  cpuAsked: "고른 대로 CPU에서 실행합니다.",
+  gpuAsked: adapter => `고른 대로 GPU에서 실행합니다${adapter}.`,
   gpuAskedSoftware: adapter => `고른 대로 WebGPU에서 돌지만, 소프트웨어로 흉내 낸 것이라 느립니다${adapter}.`,
-  gpu: adapter => `GPU에서 돕니다${adapter}.`,
-  cpuInsecure: "CPU에서 돕니다. 브라우저는 https로 열린 페이지에만 WebGPU를 내줍니다.",
-  cpuNoWebgpu: "CPU에서 돕니다. 이 브라우저에는 WebGPU가 없습니다.",
-  cpuNoAdapter: adapter => `CPU에서 돕니다. 브라우저에 WebGPU는 있지만 GPU를 내주지 않습니다${adapter}.`,
-  cpuSoftware: adapter => `CPU에서 돕니다. 여기 GPU는 소프트웨어로 흉내 낸 것이라 더 느립니다${adapter}.`,
-  cpuStartFailed: adapter => `CPU에서 돕니다. GPU를 시작하지 못했습니다${adapter}.`,
+  gpu: adapter => `GPU에서 실행합니다${adapter}.`,
+  cpuInsecure: "CPU에서 실행합니다. 브라우저는 https로 열린 페이지에만 WebGPU를 내줍니다.",
+  cpuNoWebgpu: "CPU에서 실행합니다. 이 브라우저에는 WebGPU가 없습니다.",
+  cpuNoAdapter: adapter => `CPU에서 실행합니다. 브라우저에 WebGPU는 있지만 GPU를 내주지 않습니다${adapter}.`,
+  cpuSoftware: adapter => `CPU에서 실행합니다. 여기 GPU는 소프트웨어로 흉내 낸 것이라 더 느립니다${adapter}.`,
+  cpuStartFailed: adapter => `CPU에서 실행합니다. GPU를 시작하지 못했습니다${adapter}.`,
 
   happened,
   problemAbout: {
@@ -205,7 +205,7 @@ export const ko: Words = {
   toDo,
   close: "닫기",
 
-  modelsTitle: "여기서 도는 것",
+  modelsTitle: "여기서 실행되는 것",
   modelNow: "모델",
   notLoaded: "아직 불러오지 않았습니다.",
   parameters: count => `매개변수 ${count}`,
