@@ -258,6 +258,7 @@ export class Find implements Place {
     const abort = new AbortController();
     this.loading = abort;
     this.phase = "starting";
+    this.problem.hidden = true;
     this.show();
     try {
       this.closed = await closedFolder(this.choice, asked);
