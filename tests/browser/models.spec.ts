@@ -13,7 +13,7 @@ test("the sheet says what runs and what it is made of, and deletes what is kept"
   await expect(sheet).toContainText("On the CPU, as asked.");
   await page.locator("#model-address").fill(`${site.origin}${BASE}models/none/`);
   await page.keyboard.press("Enter");
-  await expect(page.locator("#model-offer")).toContainText("There is nothing at this address.");
+  await expect(page.locator("#model-offer")).toContainText("There is no model at its address.");
   await expect(sheet.locator("#cache li")).toHaveCount(1);
   await sheet.getByRole("button", { name: "Delete demo" }).click();
   await expect(sheet.locator("#cache")).toContainText("No models.");
