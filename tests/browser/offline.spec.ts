@@ -36,6 +36,16 @@ test("after one visit it works without a network: captions, questions, the sampl
   await expect(page.locator("html")).toHaveAttribute("lang", "ko");
 });
 
+test("a part of the page that cannot be fetched is told of, with the way to have it", async ({ visitor: page, site }) => {
+  await page.route(/\/(find|models)-[^/]+\.js$/, route => route.abort());
+  await open(page, site, "cpu");
+  await page.getByRole("link", { name: "Find" }).click();
+  await expect(page.locator("#update")).toContainText("This part of the page could not be fetched.");
+  await page.unrouteAll();
+  await page.locator("#update").getByRole("button", { name: "Reload" }).click();
+  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
+});
+
 test("a new version waits until the visitor takes it, and never mixes with the old one", async ({ visitor: page }) => {
   const folder = mkdtempSync(join(tmpdir(), "blip2-site-"));
   cpSync(siteFolder, folder, { recursive: true });

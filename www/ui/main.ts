@@ -6,7 +6,7 @@ import { translate } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { type Found, fromFiles } from "./files.js";
 import { Loader } from "./loader.js";
-import { keepForOffline, takeHandedPictures } from "./offline.js";
+import { fetched, keepForOffline, takeHandedPictures } from "./offline.js";
 import { Routes } from "./routes.js";
 import { keep, load, type Settings } from "./settings.js";
 import { type Action, reduce, type Route, type Sample, START, type State, type Turn } from "./state.js";
@@ -132,22 +132,25 @@ function wantedDevice(): DeviceWish {
 
 let camera: import("./camera.js").CameraBox | undefined;
 async function openCamera(): Promise<void> {
-  const { CameraBox } = await import("./camera.js");
-  camera ??= new CameraBox(file => add(fromFiles([file])));
+  const part = await fetched(import("./camera.js"));
+  if (part === null) return;
+  camera ??= new part.CameraBox(file => add(fromFiles([file])));
   await camera.open();
 }
 
 let address: import("./camera.js").AddressBox | undefined;
 async function openAddress(): Promise<void> {
-  const { AddressBox } = await import("./camera.js");
-  address ??= new AddressBox(url => void addAddress(url));
+  const part = await fetched(import("./camera.js"));
+  if (part === null) return;
+  address ??= new part.AddressBox(url => void addAddress(url));
   address.open();
 }
 
 let settings: import("./settings_sheet.js").SettingsSheet | undefined;
 async function openSettings(): Promise<void> {
-  const { SettingsSheet } = await import("./settings_sheet.js");
-  settings ??= new SettingsSheet({ change: changeSettings, speak: language => void changeLanguage(language) });
+  const part = await fetched(import("./settings_sheet.js"));
+  if (part === null) return;
+  settings ??= new part.SettingsSheet({ change: changeSettings, speak: language => void changeLanguage(language) });
   settings.open(state.settings, state.ui);
 }
 
@@ -158,7 +161,7 @@ function changeSettings(changed: Settings): void {
 }
 
 async function changeLanguage(language: Language): Promise<void> {
-  await speak(language);
+  if ((await fetched(speak(language).then(() => language))) === null) return;
   translate(document);
   view.show(state);
   routes.translated();
@@ -168,8 +171,9 @@ async function changeLanguage(language: Language): Promise<void> {
 
 let models: import("./models/models.js").ModelsSheet | undefined;
 async function openModels(): Promise<void> {
-  const { ModelsSheet } = await import("./models/models.js");
-  models ??= new ModelsSheet({ engine, loader, find: choice => void findWith(choice) });
+  const part = await fetched(import("./models/models.js"));
+  if (part === null) return;
+  models ??= new part.ModelsSheet({ engine, loader, find: choice => void findWith(choice) });
   await models.open(state);
 }
 
@@ -217,4 +221,4 @@ const loaded = loader.load(false);
 void routes.start();
 void takeHandedPictures(add);
 // Once the visitor has what is needed now: the network is theirs first.
-void loaded.then(() => keepForOffline(engine.device().then(({ kind }) => kind)));
+void loaded.then(() => keepForOffline(async () => (await engine.device()).kind));

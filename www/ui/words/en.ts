@@ -327,6 +327,7 @@ export const en = {
   showMore: (count: number) => `Show ${count.toLocaleString("en")} more rows`,
 
   // Offline
+  partMissing: "This part of the page could not be fetched. Check the connection.",
   updateReady: "A new version is ready.",
   reload: "Reload",
   later: "Later",

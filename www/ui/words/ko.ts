@@ -313,6 +313,7 @@ export const ko: Words = {
   notWritten: count => `텍스트 파일 ${count.toLocaleString("ko")}개는 쓰지 못했습니다.`,
   showMore: count => `${count.toLocaleString("ko")}줄 더 보기`,
 
+  partMissing: "페이지의 이 부분을 가져오지 못했습니다. 연결을 확인하세요.",
   updateReady: "새 버전이 준비되었습니다.",
   reload: "새로 고침",
   later: "나중에",
