@@ -1,6 +1,6 @@
 /** Brings the model that captions and answers: which one, whether it is fetched unasked, how far it is. */
 
-import type { Blip2, Engine, IndexFacts, Source, Totals } from "../index.js";
+import type { Blip2, DeviceReport, Engine, IndexFacts, Source, Totals } from "../index.js";
 import { type Choice, choose, chosen, closedFolder, keyOf, problemWith, sourceOf } from "./choice.js";
 import { keep, kept } from "./kept.js";
 import type { Problem } from "./state.js";
@@ -12,6 +12,8 @@ import { type Page, problemOf } from "./writer.js";
 const UNASKED = 50e6;
 /** Set while a large model is being loaded: found at the start, the tab died of it (iOS does that), and it is not tried again unasked. */
 const MARK = "blip2-loading";
+/** So long without a device, and the engine is still being fetched. */
+const SLOW_MS = 2500;
 /** So long without a byte, and the reason may be another tab. */
 const QUIET_MS = 1500;
 
@@ -47,7 +49,7 @@ export class Loader {
     try {
       choice = await chosen("ask");
       const closed = await closedFolder(choice, asked);
-      dispatch({ type: "device", device: await this.engine.device() });
+      dispatch({ type: "device", device: await this.device() });
       if (closed !== null) return dispatch({ type: "model", model: { phase: "offered", bytes: 0, arrived: 0, closed } });
       const source = sourceOf(choice);
       const { bytes, cached, index } = await this.engine.inspect(source, { signal });
@@ -77,6 +79,15 @@ export class Loader {
       if (signal.aborted) return this.offerAgain();
       dispatch({ type: "model", model: { phase: "failed", problem: problemWith(error, choice) } });
       this.page.announce(w.modelFailed);
+    }
+  }
+
+  private async device(): Promise<DeviceReport> {
+    const clock = setTimeout(() => this.page.dispatch({ type: "model", model: { phase: "starting", slow: true } }), SLOW_MS);
+    try {
+      return await this.engine.device();
+    } finally {
+      clearTimeout(clock);
     }
   }
 

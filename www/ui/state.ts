@@ -16,7 +16,8 @@ export interface Problem {
 }
 
 export type Model =
-  | { readonly phase: "starting" }
+  /** slow: long enough that it can only be the engine, which is on its way. */
+  | { readonly phase: "starting"; readonly slow?: true }
   /** Too large to be fetched unasked. arrived: bytes that are here already. closed: the name of a folder that the visitor has to open again. */
   | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number; readonly closed: string | null }
   /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. */

@@ -71,8 +71,8 @@ export const STAGES = ["vision", "qformer", "projection", "language"] as const s
 export const count = (number: number): string => w.large(number);
 
 /** "Loading the part that sees", and the figures beside it. */
-export function loading(totals: Totals | null): { what: string; figures: string } {
-  if (totals === null) return { what: w.gettingReady, figures: "" };
+export function loading(totals: Totals | null, slow = false): { what: string; figures: string } {
+  if (totals === null) return { what: slow ? w.fetchingEngine : w.gettingReady, figures: "" };
   const { loaded, total, cached, rate, eta, stage } = totals;
   const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
   const figures = [w.sizeOf(size(loaded), size(total))];

@@ -171,6 +171,7 @@ export const en = {
 
   // Loading
   gettingReady: "Getting ready",
+  fetchingEngine: "Fetching the engine, which runs the model",
   loadingModel: "Loading the model",
   loadingStage,
   sizeOf: (loaded: string, total: string) => `${loaded} of ${total}`,

@@ -165,6 +165,7 @@ export const ko: Words = {
   asItWas: "기본값으로",
 
   gettingReady: "준비하는 중",
+  fetchingEngine: "모델을 실행할 엔진을 가져오는 중",
   loadingModel: "모델을 불러오는 중",
   loadingStage,
   sizeOf: (loaded, total) => `${total} 중 ${loaded}`,
