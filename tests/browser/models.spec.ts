@@ -73,6 +73,22 @@ test("of two tabs one fetches, and the other says what it waits for", async ({ v
   await ready(first, "cpu");
 });
 
+test("a download that lost its network says so, and goes on by itself when there is one again", async ({ visitor: page, site, profile }) => {
+  let held = true;
+  await page.route(
+    url => SHARD.test(url.pathname),
+    async route => (held ? route.abort() : route.continue()),
+  );
+  await page.goto(`${site.origin}${BASE}?device=cpu`);
+  await expect(page.locator("html")).toHaveAttribute("data-model", "loading");
+  await profile.setOffline(true);
+  await expect(page.locator("#loading-figures")).toContainText("no connection");
+  await expect(page.locator("html")).toHaveAttribute("data-model", "failed");
+  held = false;
+  await profile.setOffline(false);
+  await ready(page, "cpu");
+});
+
 test("the status line says when there is no network, and when there is one again", async ({ visitor: page, site, profile }) => {
   await open(page, site, "cpu");
   await profile.setOffline(true);

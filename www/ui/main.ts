@@ -212,6 +212,9 @@ for (const change of ["online", "offline"] as const) {
   window.addEventListener(change, () => {
     dispatch({ type: "online", online: change === "online" });
     if (change === "offline") view.announce(w.offlineNow);
+    const { model } = state;
+    // What had begun goes on by itself.
+    if (change === "online" && model.phase === "failed" && model.problem.code === "network") void loader.load(true);
   });
 }
 

@@ -168,7 +168,7 @@ export class View {
     const picture = currentPicture(state);
     setText(byId("waiting", HTMLElement), picture === undefined && !elsewhere ? "" : waitingFor(model, picture));
     setAttribute(byId("waiting", HTMLElement), "data-ahead", picture?.ahead ?? null);
-    const { what, figures } = loading(totals, phase === "starting" && model.slow === true);
+    const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online: state.online });
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");
     this.bar.hidden = !busy;

@@ -71,11 +71,12 @@ export const STAGES = ["vision", "qformer", "projection", "language"] as const s
 export const count = (number: number): string => w.large(number);
 
 /** "Loading the part that sees", and the figures beside it. */
-export function loading(totals: Totals | null, slow = false): { what: string; figures: string } {
+export function loading(totals: Totals | null, { slow = false, online = true } = {}): { what: string; figures: string } {
   if (totals === null) return { what: slow ? w.fetchingEngine : w.gettingReady, figures: "" };
   const { loaded, total, cached, rate, eta, stage } = totals;
   const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
   const figures = [w.sizeOf(size(loaded), size(total))];
+  if (!online) return { what, figures: [...figures, w.noConnection].join(" · ") };
   if (cached >= loaded && cached > 0) figures.push(w.hereAlready);
   else if (rate > 0) figures.push(`${size(rate)}/s`);
   if (eta !== null && eta >= 1) figures.push(w.left(duration(eta)));

@@ -84,14 +84,15 @@ export class ModelsSheet {
   }
 
   render(state: State): void {
-    const { device, model, ui } = state;
+    const { device, model, ui, online } = state;
     this.progress.hidden = model.phase !== "loading";
     if (model.phase === "loading") {
       this.progress.show(model.totals?.loaded ?? 0, model.totals?.total ?? 0);
       this.progress.divide(model.stages);
     }
     // Written anew only with news: a link that is being tabbed to stays.
-    if (this.shown?.device === device && this.shown.model === model && this.shown.ui === ui && this.said === w) return;
+    const { shown } = this;
+    if (shown?.device === device && shown.model === model && shown.ui === ui && shown.online === online && this.said === w) return;
     const arrived = this.shown?.model.phase === "loading" && model.phase === "ready";
     this.shown = state;
     this.said = w;
@@ -208,9 +209,9 @@ function deviceWords({ device }: State): HTMLElement[] {
   return [...name, h("p", {}, ...words), h("p", { class: "choices" }, link("auto", w.automatic), link("webgpu", "GPU"), link("cpu", "CPU"))];
 }
 
-function modelWords({ model, ui }: State): HTMLElement[] {
+function modelWords({ model, ui, online }: State): HTMLElement[] {
   if (model.phase === "loading") {
-    const { what, figures } = loading(model.totals);
+    const { what, figures } = loading(model.totals, { online });
     return [h("p", {}, what), h("p", { class: "rest figures" }, figures)];
   }
   if (model.phase !== "ready") return [h("p", {}, w.notLoaded)];
