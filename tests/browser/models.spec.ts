@@ -82,7 +82,7 @@ test("a download that lost its network says so, and goes on by itself when there
   await page.goto(`${site.origin}${BASE}?device=cpu`);
   await expect(page.locator("html")).toHaveAttribute("data-model", "loading");
   await profile.setOffline(true);
-  await expect(page.locator("#loading-figures")).toContainText("no connection");
+  await expect(page.locator("#loading-figures")).toContainText("waits for a connection");
   await expect(page.locator("html")).toHaveAttribute("data-model", "failed");
   held = false;
   await profile.setOffline(false);

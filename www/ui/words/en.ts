@@ -175,7 +175,7 @@ export const en = {
   loadingModel: "Loading the model",
   loadingStage,
   sizeOf: (loaded: string, total: string) => `${loaded} of ${total}`,
-  noConnection: "no connection: it goes on when there is one",
+  noConnection: "waits for a connection",
   hereAlready: "here already",
   seconds: (count: number) => `${count} s`,
   minutes: (count: number) => `${count} min`,

@@ -169,7 +169,7 @@ export const ko: Words = {
   loadingModel: "모델을 불러오는 중",
   loadingStage,
   sizeOf: (loaded, total) => `${total} 중 ${loaded}`,
-  noConnection: "연결 없음: 다시 이어지면 계속합니다",
+  noConnection: "연결을 기다리는 중",
   hereAlready: "이미 있는 것",
   seconds: count => `${count}초`,
   minutes: count => `${count}분`,
