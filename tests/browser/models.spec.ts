@@ -1,5 +1,6 @@
 /** The sheet of models: what each is and takes, what it is for, what is kept; folders on disk; and tabs that take turns. */
 
+import { readFileSync } from "node:fs";
 import type { Page } from "@playwright/test";
 import { BASE, caption, expect, open, picker, ready, samples, SHARD, test } from "./house.js";
 
@@ -71,6 +72,31 @@ test("of two tabs one fetches, and the other says what it waits for", async ({ v
   await expect(page.locator("#waiting")).toBeHidden();
   expect(await caption(page)).toContain("bee");
   await ready(first, "cpu");
+});
+
+test("while the part that speaks is on its way, a picture is looked at, and one that cannot be read is told of", async ({ visitor: page, site }) => {
+  const index: { files: Record<string, { stage?: string }> } = JSON.parse(readFileSync("demo/model/model.safetensors.index.json", "utf8"));
+  const held: (() => void)[] = [];
+  let free = false;
+  await page.route(
+    url => index.files[url.pathname.split("/").at(-1) ?? ""]?.stage === "language",
+    async route => {
+      if (!free) await new Promise<void>(resolve => held.push(resolve));
+      await route.continue();
+    },
+  );
+  await page.goto(`${site.origin}${BASE}?device=cpu`);
+  const [picture = ""] = samples();
+  const files = [readFileSync(picture), Buffer.from("no picture")].map((buffer, at) => ({ name: `${at}.png`, mimeType: "image/png", buffer }));
+  await page.locator("#file").setInputFiles(files);
+  await expect(page.locator("#waiting")).toContainText("It has been looked at");
+  await page.locator("#filmstrip [data-picture]").nth(1).click();
+  await expect(page.locator("#caption")).toContainText("This file is not a picture that can be read.");
+  await page.locator("#filmstrip [data-picture]").first().click();
+  await expect(page.locator("html")).toHaveAttribute("data-model", "loading");
+  free = true;
+  for (const release of held.splice(0)) release();
+  expect(await caption(page)).toContain("bee");
 });
 
 test("a download that lost its network says so, and goes on by itself when there is one again", async ({ visitor: page, site, profile }) => {
