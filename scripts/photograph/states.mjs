@@ -311,6 +311,14 @@ export const STATES = {
       await page.waitForSelector('#batch[data-run="done"]');
     },
   },
+  "batch-cleared": {
+    hash: "#/batch",
+    async go(page) {
+      await STATES["batch-done"].go(page);
+      await page.click("#batch .view-tools button:last-child");
+      await page.waitForSelector("#confirm[open]");
+    },
+  },
   models: {
     async go(page) {
       await ready(page);

@@ -141,6 +141,9 @@ test("by keyboard alone: a batch is chosen, run, edited and cleared; settings an
   await page.locator("#main").focus();
   await tabTo(page, page.getByRole("button", { name: "Clear all" }));
   await page.keyboard.press("Enter");
+  await expect(page.locator("#confirm").getByRole("button", { name: "Cancel" }), "what is lost takes one more step").toBeFocused();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
   await expect(page.locator("#batch .empty")).toBeVisible();
 
   await page.locator("#views a").first().focus();

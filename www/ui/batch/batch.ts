@@ -3,6 +3,7 @@
 import { Copy, FolderPlus, ImageOff, ImagePlus, RotateCcw, Trash2, X } from "lucide";
 import { copied } from "../answer.js";
 import { Bar } from "../bar.js";
+import { confirmed } from "../confirm.js";
 import { byId, h, icon, iconButton, isShown, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { emptyTitle } from "../drop.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
@@ -199,7 +200,7 @@ export class Batch implements Place {
       { class: "view-tools" },
       iconButton(ImagePlus, "addPictures", () => void this.choose()),
       iconButton(FolderPlus, "addFolder", () => void this.chooseFolder()),
-      iconButton(Trash2, "clearAll", () => this.clear()),
+      iconButton(Trash2, "clearAll", () => void this.askAndClear()),
     );
     const head = h("div", { class: "task-line" }, say(h("div", { class: "choices", role: "radiogroup" }, ...choices), "task", "label"), tools);
     return h("div", { class: "setup" }, h("div", { class: "task" }, head, this.question, frame), this.preview);
@@ -286,6 +287,11 @@ export class Batch implements Place {
     this.files.delete(row);
     this.dispatch({ type: "remove", row });
     this.soonPreview();
+  }
+
+  private async askAndClear(): Promise<void> {
+    const written = this.state.rows.some(({ text }) => text !== "");
+    if (!written || (await confirmed("clearTitle", "clearRest", "clearAll"))) this.clear();
   }
 
   private clear(): void {

@@ -4,6 +4,7 @@ import { FolderPlus, ImagePlus, Pause, Play, Search, Trash2, X } from "lucide";
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
 import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
+import { confirmed } from "../confirm.js";
 import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
@@ -96,7 +97,7 @@ export class Find implements Place {
       { class: "view-tools" },
       iconButton(ImagePlus, "addPictures", () => void this.choose()),
       iconButton(FolderPlus, "addFolder", () => void this.chooseFolder()),
-      iconButton(Trash2, "forgetAll", () => void this.takeAway(true)),
+      iconButton(Trash2, "forgetAll", () => void this.forget()),
     );
     this.empty = h(
       "div",
@@ -333,6 +334,12 @@ export class Find implements Place {
     } catch {
       return; // a site without a gallery is whole without it
     }
+  }
+
+  private async forget(): Promise<void> {
+    // Those of the gallery are soon there again.
+    const own = this.library.items.some(({ address, state }) => address === null && state === "seen");
+    if (!own || (await confirmed("forgetTitle", "forgetRest", "forgetAct"))) await this.takeAway(true);
   }
 
   private async takeAway(forget: boolean): Promise<void> {
