@@ -40,6 +40,7 @@ export class Talk {
   private state: State | null = null;
   private shown: number | null = null;
   private turnCount = 0;
+  private failing = false;
 
   constructor(events: TalkEvents, look: Look) {
     this.look = look;
@@ -126,7 +127,11 @@ export class Talk {
     const last = byId("turns", HTMLElement).lastElementChild;
     const streams = this.state?.running?.picture === this.shown && last?.getAttribute("data-status") === "streaming";
     const below = last === null ? 0 : last.getBoundingClientRect().bottom - window.innerHeight;
-    if (added || (streams && Math.abs(below) < 100)) last?.scrollIntoView({ block: "nearest" });
+    // What went wrong takes more room than the words did, and ends with what can be done.
+    const failing = last?.getAttribute("data-status") === "failed";
+    const failed = failing && !this.failing && !other;
+    this.failing = failing;
+    if (added || failed || (streams && Math.abs(below) < 100)) last?.scrollIntoView({ block: "nearest" });
   }
 }
 
