@@ -7,7 +7,7 @@ import { bundle } from "./bundle.mjs";
 import { flags } from "./chromium.mjs";
 import { at, bold, filesUnder, hash, isMain, main, must, options, recall, run, say, Stop, targetDir } from "./common.mjs";
 import { serve } from "./serve.mjs";
-import { wasm } from "./wasm.mjs";
+import { putWorkbench } from "./wasm.mjs";
 
 const TARGETS = ["native-cpu", "native-wgpu", "browser-cpu", "browser-webgpu"];
 const USAGE = `npm run parity -- DIR… [--target ${TARGETS.join(",")}] [--quant f32|q8|q4]
@@ -283,11 +283,9 @@ export async function onPage(browser, address, onLine) {
 export async function parityPage(found, device) {
   const source = at("tests", "browser", "parity");
   const dir = at("build", `parity-page-${device}`);
-  const [{ path }] = await wasm(found, { devices: [device] });
-  await bundle({ page: join(source, "page.ts"), worker: join(source, "worker.ts") }, dir, { only: device });
+  await bundle({ page: join(source, "page.ts"), worker: join(source, "worker.ts") }, dir);
   copyFileSync(join(source, "index.html"), join(dir, "index.html"));
-  mkdirSync(join(dir, "wasm"), { recursive: true });
-  copyFileSync(path, join(dir, "wasm", basename(path)));
+  await putWorkbench(found, device, join(dir, "wasm"));
   return dir;
 }
 

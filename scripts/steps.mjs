@@ -9,7 +9,7 @@ import { at, bold, filesUnder, must, nodeModule, recall, run, say, seconds, size
 import { npx } from "./npx.mjs";
 import { parity } from "./parity.mjs";
 import { isCurrent } from "./reference.mjs";
-import { convertWasm, wasm } from "./wasm.mjs";
+import { convertWasm, DEVICES, wasm, workbenchWasm } from "./wasm.mjs";
 
 const PASS = { passed: 1, failed: 0 };
 const FAIL = { passed: 0, failed: 1 };
@@ -45,6 +45,7 @@ export async function rust(tools, { full = false } = {}) {
 /** All wasm builds; the compiler's warnings are denied here, since clippy does not look at them. */
 export async function wasmBuilds(tools) {
   const built = [...(await wasm(tools)), await convertWasm(tools)];
+  for (const device of DEVICES) built.push(await workbenchWasm(tools, device));
   return sum(
     built.map(({ device, warnings }) => {
       if (warnings > 0) say(`wasm: ${device}: ${warnings} warnings`);

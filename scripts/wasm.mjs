@@ -16,7 +16,7 @@ export const wasmName = device => `${crate(device)}_bg.wasm`;
 // In the shipped wasm the CPU's arithmetic is worth speed, the other's is on the GPU: there it is size that counts.
 // precompute-propagate writes a constant vector where it is used instead of keeping it in a local, and V8 builds it anew each time: products with q4 weights
 // are a quarter slower after it (docs/performance.md).
-const OPT = { cpu: ["-O3", "--skip-pass=precompute-propagate"], webgpu: ["-Oz"] };
+const OPT = { cpu: ["-O2", "--skip-pass=precompute-propagate"], webgpu: ["-Oz"] };
 const FEATURES = [
   "--enable-simd",
   "--enable-bulk-memory",
@@ -28,9 +28,8 @@ const FEATURES = [
   "--enable-extended-const",
 ];
 
-/** What the bench alone needs (cargo feature `bench`) is a wasm of its own, so that nobody downloads it. */
-const benchDir = at("build", "wasm-bench");
-export const benchGlue = device => join(benchDir, `${crate(device)}_bench.js`);
+/** What bench, parity and the checks of kernels alone need (cargo feature `workbench`) is a wasm of its own, so that nobody downloads it. */
+const workbenchDir = at("build", "wasm-workbench");
 
 /**
  * Compiles what is stale into www/wasm/ and returns { device, path, warnings } for each: `path` is the wasm to ship, shrunk when `optimize` is asked for;
@@ -46,13 +45,21 @@ export async function wasm(tools, { optimize = false, devices = DEVICES } = {}) 
   return built;
 }
 
-/** The wasm with the bench's own functions: { glue, path }. On the CPU they are to be as fast as the shipped ones. */
-export async function benchWasm(tools, device, { optimize = false } = {}) {
-  const glue = benchGlue(device);
-  mkdirSync(benchDir, { recursive: true });
-  await compile(tools, { features: `${device},bench`, glue });
+/** The engine and what measures it and holds it to its references: { device, glue, path, warnings }. On the CPU it can be made as fast as the shipped one. */
+export async function workbenchWasm(tools, device, { optimize = false } = {}) {
+  const glue = join(workbenchDir, `${crate(device)}_workbench.js`);
+  mkdirSync(workbenchDir, { recursive: true });
+  const warnings = await compile(tools, { features: `${device},workbench`, glue });
   const plain = glue.replace(/\.js$/, "_bg.wasm");
-  return { glue, path: optimize && device === "cpu" ? await shrink(plain, device) : plain };
+  return { device: `${device}, workbench`, glue, path: optimize && device === "cpu" ? await shrink(plain, device) : plain, warnings };
+}
+
+/** Puts glue and wasm of the workbench into a folder that is served. Returns the name of the glue. */
+export async function putWorkbench(tools, device, folder, options) {
+  const { glue, path } = await workbenchWasm(tools, device, options);
+  mkdirSync(folder, { recursive: true });
+  for (const file of [glue, path]) copyFileSync(file, join(folder, basename(file)));
+  return basename(glue);
 }
 
 /** The converter alone (cargo feature `convert`), for Node: { device, path, warnings }. Small as it is, and never downloaded by a page, it is shipped as the compiler made it. */

@@ -66,6 +66,8 @@ export class Connection {
     attention: new Map(),
     rank: new Map(),
     similarities: new Map(),
+    embedTexts: new Map(),
+    embedImage: new Map(),
     matches: new Map(),
     config: new Map(),
     call: new Map(),

@@ -134,6 +134,18 @@ test("similarities and matches ask about the pictures with all texts, and give t
   assert.deepEqual(last().paramsOf("matches"), [{ model: 1, image: 1, texts: ["a", "b"] }]);
 });
 
+test("texts and pictures are vectors for whoever keeps them", async () => {
+  const [words, looks] = [
+    { data: new Float32Array([1, 0, 0, 1]), shape: [2, 2] },
+    { data: new Float32Array([0, 1]), shape: [1, 2] },
+  ];
+  const { blip2, images, last } = await withPictures(1, { embedTexts: () => words, embedImage: () => looks });
+  assert.deepEqual(await blip2.embed(["a", "b"]), words);
+  assert.deepEqual(last().paramsOf("embedTexts"), [{ model: 1, texts: ["a", "b"] }]);
+  assert.deepEqual(await images[0]?.embed(), looks);
+  assert.deepEqual(last().paramsOf("embedImage"), [{ image: 1 }]);
+});
+
 test("what a model cannot do rejects at once, with the task's name, and the worker is not asked", async () => {
   const { blip2, images, last } = await withPictures(1);
   const [image] = images;
@@ -148,6 +160,8 @@ test("what a model cannot do rejects at once, with the task's name, and the work
   const seen = await captioner.encode(new Blob([new Uint8Array([0x89, 0x50, 0x4e, 0x47])]));
   await assert.rejects(captioner.rank([seen], "a"), refused("rank"));
   await assert.rejects(captioner.similarities([seen], ["a"]), refused("rank"));
+  await assert.rejects(captioner.embed(["a"]), refused("rank"));
+  await assert.rejects(seen.embed(), refused("rank"));
   await assert.rejects(seen.match(["a"]), refused("match"));
 });
 

@@ -272,6 +272,13 @@ export class Blip2 {
     return connection.call("similarities", { model, images: handles, texts }, { signal });
   }
 
+  /** Texts as vectors of length 1, [texts, width], for an index of one's own: the other half is `Blip2Image.embed`. Needs `can("rank")`. */
+  async embed(texts: readonly string[], { signal }: CallOptions = {}): Promise<FloatTensor> {
+    this.needs("rank");
+    const { connection, model } = await this.whole([], signal);
+    return connection.call("embedTexts", { model, texts }, { signal });
+  }
+
   /** Frees the model. Its pictures keep answering until they are disposed or the worker ends; what compares them with texts needs it. */
   async dispose(): Promise<void> {
     if (this.disposed) return;
@@ -386,6 +393,16 @@ export class Blip2Image {
     const asked = prompt ?? (this.blip2.can("caption") ? this.blip2.info.index.ui.caption_prompt : undefined);
     const { connection, image } = await this.answerable(signal);
     return connection.call("attention", { image, text, ...(asked !== undefined && { prompt: asked }) }, { signal });
+  }
+
+  /**
+   * The picture as vectors of length 1, [queries, width]. Its cosine with a text is the greatest of their dot products with the text's vector
+   * (`Blip2.embed`). Needs `can("rank")`.
+   */
+  async embed({ signal }: CallOptions = {}): Promise<FloatTensor> {
+    this.blip2.needs("rank");
+    const { connection, image } = await this.answerable(signal);
+    return connection.call("embedImage", { image }, { signal });
   }
 
   /** The probability of each text to be of the picture (ITM). Needs `can("match")`. */

@@ -15,6 +15,10 @@ export interface Calls {
   rank: { params: RankParams; result: readonly RankedHandle[] };
   /** Cosines [texts, images]. */
   similarities: { params: SimilarityParams; result: FloatTensor };
+  /** Vectors [texts, D]. */
+  embedTexts: { params: EmbedTextsParams; result: FloatTensor };
+  /** Vectors [queries, D]. */
+  embedImage: { params: EmbedImageParams; result: FloatTensor };
   /** The probability of each text to be of the image. */
   matches: { params: MatchParams; result: Float32Array };
   /** A configuration of a folder or of JSON, whole; or one joined of three. */
@@ -185,6 +189,13 @@ export interface SimilarityParams {
   readonly model: number;
   readonly images: readonly number[];
   readonly texts: readonly string[];
+}
+export interface EmbedTextsParams {
+  readonly model: number;
+  readonly texts: readonly string[];
+}
+export interface EmbedImageParams {
+  readonly image: number;
 }
 export interface MatchParams {
   readonly model: number;

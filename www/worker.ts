@@ -142,6 +142,14 @@ const handlers: Handlers = {
     const engine = await started;
     return inTurn(() => job.under(engine, flag => held(models, model).similarities(Uint32Array.from(ids), [...texts], flag)));
   },
+  async embedTexts({ model, texts }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(models, model).embedTexts([...texts], flag)));
+  },
+  async embedImage({ image }, job) {
+    const engine = await started;
+    return inTurn(() => job.under(engine, flag => held(images, image).embeds(flag)));
+  },
   async matches({ model, image, texts }, job) {
     const engine = await started;
     return inTurn(() => job.under(engine, flag => held(models, model).matches(image, [...texts], flag)));
@@ -385,6 +393,8 @@ function receive(request: Request): void {
     case "attention":
     case "rank":
     case "similarities":
+    case "embedTexts":
+    case "embedImage":
     case "matches":
     case "config":
     case "call":

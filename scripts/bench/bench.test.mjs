@@ -145,6 +145,23 @@ test("a load says how fast it was and which part took how much of it", () => {
   near(load.of_cached.storage, 0.5);
   near(load.of_cached.upload, 0.1);
   near(load.of_cached.hash, 25 / 75);
+  assert.deepEqual(load.memory, { peak: 0.5e8, bound: Math.round(11e6 * 1.05 + 250 * 2 ** 20), wasm: 2e7, wasm_bound: null, within: true });
+});
+
+test("a load that takes more than it may says so: of the device's memory, or of wasm's", () => {
+  const facts = demo("model");
+  const loaded = changes => {
+    const samples = { load: [100], load_cached: [50], storage: [25], upload: [5] };
+    const run = runReport("x", { device: "webgpu", context: 1 }, { ...outcome, products: [], samples, ...changes }, { ...facts, products: [] });
+    return { ...run.load.memory, said: table({ machine: { cpu: "?", cores: 1, system: "?" }, runs: [run] }) };
+  };
+  assert.equal(loaded({}).within, true);
+  assert.match(loaded({}).said, /: within/);
+  const bound = 11e6 * 1.15 + 200 * 2 ** 20;
+  assert.equal(loaded({ memory: { empty: 1e8, peaks: { load: 1e8, "load again": 1e8 + bound + 1 } } }).within, false);
+  const { within, said } = loaded({ wasm_memory: 257 * 2 ** 20 });
+  assert.equal(within, false);
+  assert.match(said, /: OVER/);
 });
 
 test("the shape of the JSON is a promise: whoever changes it changes its version", () => {

@@ -7,7 +7,7 @@ import { bundle } from "../bundle.mjs";
 import { flags } from "../chromium.mjs";
 import { at } from "../common.mjs";
 import { serve } from "../serve.mjs";
-import { benchWasm, wasm } from "../wasm.mjs";
+import { putWorkbench, wasm } from "../wasm.mjs";
 import { Watch } from "./processes.mjs";
 
 /** A software GPU may need minutes for the shapes of a real model. */
@@ -27,14 +27,11 @@ export async function benchPage(tools, device, { own, optimize }) {
   mkdirSync(join(dir, "wasm"), { recursive: true });
   const [{ path }] = await wasm(tools, { devices: [device], optimize });
   copyFileSync(path, join(dir, "wasm", basename(path)));
-  if (own) {
-    const { glue, path: ownPath } = await benchWasm(tools, device, { optimize });
-    for (const file of [glue, ownPath]) copyFileSync(file, join(dir, "wasm", basename(file)));
-  }
+  const workbench = own ? await putWorkbench(tools, device, join(dir, "wasm"), { optimize }) : null;
   await bundle({ page: join(source, "page.ts"), worker: join(source, "worker.ts") }, dir, { only: device });
   for (const name of ["index.html", "empty.html"]) copyFileSync(join(source, name), join(dir, name));
   writeFileSync(join(dir, "_headers"), HEADERS);
-  return { dir, own: own ? `blip2_${device}_bench.js` : null };
+  return { dir, own: workbench };
 }
 
 /**

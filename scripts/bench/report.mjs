@@ -42,7 +42,7 @@ export function runReport(name, { device, context }, outcome, { config, index, p
     },
     products: (outcome.products ?? []).map((ms, place) => productReport(products[place], ms, device, machine)),
     unfused: unfusedReport(samples),
-    load: loadReport(outcome, figures),
+    load: loadReport(device, outcome, figures),
     error: error ?? null,
   };
 }
@@ -100,7 +100,8 @@ function unfusedReport({ unfused_encode = [], unfused_token = [], encode = [], p
 }
 
 /** Where a load's time goes. Shares need not add up to 1: parts overlap, and what is left is unpacking and the turns of the event loop. */
-function loadReport({ samples = {}, model, hash_bytes_per_second = null }, { load: network, load_cached: cached }) {
+function loadReport(device, outcome, { load: network, load_cached: cached }) {
+  const { samples = {}, model, hash_bytes_per_second = null } = outcome;
   if (!samples.storage || !cached || !network || !model) return null;
   const per = ms => model.bytes / (ms / 1e3);
   const hashing = hash_bytes_per_second === null ? null : (model.bytes / hash_bytes_per_second) * 1e3;
@@ -112,7 +113,23 @@ function loadReport({ samples = {}, model, hash_bytes_per_second = null }, { loa
       hash: hashing === null ? null : hashing / cached.median,
       upload: ratio(samples.upload, samples.load_cached),
     },
+    memory: boundsReport(device, outcome),
   };
+}
+
+const MIB = 1 << 20;
+/** What a load may take above an empty page, renderer and GPU process together: so many times the weights as they lie on the device, and so many bytes. */
+const PEAK = { cpu: { times: 1.05, bytes: 250 * MIB }, webgpu: { times: 1.15, bytes: 200 * MIB } };
+/** And of that wasm's own memory, where the weights lie elsewhere. */
+const WASM = { cpu: null, webgpu: 256 * MIB };
+
+/** What loads took at most, from the server and from the cache, and what they may take. */
+function boundsReport(device, { memory, model, wasm_memory: wasm }) {
+  if (!memory || memory.empty === null) return null;
+  const { times, bytes } = PEAK[device];
+  const peak = Math.max(...["load", "load again"].map(phase => memory.peaks[phase] ?? 0)) - memory.empty;
+  const [bound, wasm_bound] = [Math.round(model.device_bytes * times + bytes), WASM[device]];
+  return { peak, bound, wasm, wasm_bound, within: peak <= bound && (wasm_bound === null || wasm <= wasm_bound) };
 }
 
 export { productsOf };
@@ -206,11 +223,15 @@ function runTable(run) {
     );
   }
   if (run.load) {
-    const { network_bytes_per_second, cached_bytes_per_second, of_cached } = run.load;
+    const { network_bytes_per_second, cached_bytes_per_second, of_cached, memory } = run.load;
     lines.push(
       `  load: ${giga(network_bytes_per_second)}B/s from the server, ${giga(cached_bytes_per_second)}B/s from the cache; of the latter ` +
         `IndexedDB ${percent(of_cached.storage)}, SHA-256 ${percent(of_cached.hash)}, upload ${percent(of_cached.upload)}`,
     );
+    if (memory) {
+      const wasm = memory.wasm_bound === null ? "" : `; wasm ${size(memory.wasm)} of ${size(memory.wasm_bound)}`;
+      lines.push(`  of the memory that it may take: ${size(memory.peak)} of ${size(memory.bound)}${wasm}: ${memory.within ? "within" : "OVER"}`);
+    }
   }
   return lines;
 }

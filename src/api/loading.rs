@@ -84,6 +84,8 @@ struct Begun {
     weights: Weights,
     there: There,
     tower_name: Option<String>,
+    /// Shards that hold something of this class, less those of a tower that is there already.
+    needed: BTreeSet<String>,
     /// Milestones ahead, with the shards that each of them lacks.
     lacking: Vec<(Milestone, BTreeSet<String>)>,
 }
@@ -103,7 +105,12 @@ impl Receiver for Loading<'_> {
             (false, true) => &[Milestone::Vision],
             (false, false) => &[],
         };
-        let lacking = milestones.iter().map(|milestone| (*milestone, shards_for(*milestone, &plan, index, tower.is_some()))).collect();
+        let is_there = |key: &str| tower.is_some() && Milestone::Vision.needs(key);
+        let lacking = milestones
+            .iter()
+            .map(|milestone| (*milestone, shards_with(&plan, index, |key| milestone.needs(key) && !is_there(key))))
+            .collect();
+        let needed = shards_with(&plan, index, |key| !is_there(key));
         let shards: u64 = index.shards().iter().map(|(_, file)| file.bytes).sum();
         let inner = Inner {
             shared: self.shared.clone(),
@@ -120,14 +127,17 @@ impl Receiver for Loading<'_> {
             images: RefCell::default(),
         };
         let (weights, there) = (Weights::new(&self.device, plan), There { tower, encoder: None });
-        self.begun = Some(Begun { inner: Rc::new(inner), class, files, weights, there, tower_name, lacking });
-        self.arrived("")
+        self.begun = Some(Begun { inner: Rc::new(inner), class, files, weights, there, tower_name, needed, lacking });
+        self.tell()
+    }
+
+    fn needs(&self, file: &str) -> bool {
+        self.begun.as_ref().is_none_or(|begun| begun.needed.contains(file))
     }
 
     async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()> {
         let Some(begun) = &self.begun else { return Ok(()) };
-        let of_tower = index.files.get(file).is_some_and(|entry| entry.stage == Some(Stage::Vision));
-        if !begun.inner.shares_tower || !of_tower {
+        if begun.needed.contains(file) {
             shard::push(&begun.weights, index, file, bytes)?;
             self.in_flight += bytes.len();
         }
@@ -135,26 +145,27 @@ impl Receiver for Loading<'_> {
             settle(&self.device).await?;
             self.in_flight = 0;
         }
-        self.arrived(file)?;
+        if let Some(begun) = &mut self.begun {
+            for (_, files) in &mut begun.lacking {
+                files.remove(file);
+            }
+        }
+        self.tell()?;
         pace::macrotask().await;
         Ok(())
     }
 }
 
-/// The shards that hold what this milestone needs; of a tower that is there already none.
-fn shards_for(milestone: Milestone, plan: &Plan, index: &Index, tower_is_there: bool) -> BTreeSet<String> {
-    let needed = |key: &&String| milestone.needs(key) && !(tower_is_there && Milestone::Vision.needs(key));
-    let parts = plan.keys().filter(needed).filter_map(|key| index.tensors.get(key)).flat_map(|tensor| &tensor.parts);
+/// The shards that hold what is `wanted` of a plan.
+fn shards_with(plan: &Plan, index: &Index, wanted: impl Fn(&str) -> bool) -> BTreeSet<String> {
+    let parts = plan.keys().filter(|key| wanted(key)).filter_map(|key| index.tensors.get(key)).flat_map(|tensor| &tensor.parts);
     parts.map(|part| part.file.clone()).collect()
 }
 
 impl Loading<'_> {
-    /// Notes a shard, and tells the milestones that are reached with it.
-    fn arrived(&mut self, file: &str) -> Result<()> {
+    /// Tells the milestones that lack nothing any more.
+    fn tell(&mut self) -> Result<()> {
         let Some(begun) = &mut self.begun else { return Ok(()) };
-        for (_, files) in &mut begun.lacking {
-            files.remove(file);
-        }
         while let Some((milestone, files)) = begun.lacking.first()
             && files.is_empty()
         {

@@ -3,12 +3,14 @@
 //! Methods take `&self` and give a promise that owns what it needs, so that every one may be called, and every object freed,
 //! while others still run. A failure is the plain object `{code, message, hint, retryable, facts}`.
 
-#[cfg(feature = "bench")]
+#[cfg(feature = "workbench")]
 mod bench;
 mod error;
 mod loading;
 mod model;
 mod options;
+#[cfg(feature = "workbench")]
+mod parity;
 mod stop;
 mod tensors;
 mod towers;
@@ -17,7 +19,6 @@ mod tuning;
 mod types;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Once;
@@ -34,21 +35,16 @@ pub use self::stop::StopFlag;
 use self::error::{error_to_js, to_js};
 use self::options::StorageKind;
 use self::towers::Towers;
-use crate::delivery::address::Address;
-use crate::delivery::browser::Browser;
 use crate::delivery::cache::Cache;
 use crate::delivery::custom_storage::StorageDriver;
-use crate::delivery::fetch::{Access, Freshness, Retry, Size, Wanted, fetch};
 use crate::delivery::indexed_db::IndexedDb;
 use crate::delivery::storage::{AnyStorage, Memory};
 use crate::delivery::{inspect, load_files};
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
 use crate::models::{Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, TextConfig, config_json};
-use crate::ops::{checks, launch, read_floats};
-use crate::parity;
+use crate::ops::{launch, read_floats};
 use crate::weights::fit;
-use crate::weights::index::{INDEX_FILE, Index};
 
 unsafe extern "C" {
     fn __wasm_call_ctors();
@@ -224,51 +220,6 @@ impl Runtime {
         promise(async move { shared.cache.clear().await.map(|()| JsValue::UNDEFINED) })
     }
 
-    /// Holds every operation to plain loops on this device.
-    #[wasm_bindgen(unchecked_return_type = "Promise<CheckOutcome[]>")]
-    pub fn checks(
-        &self,
-        #[wasm_bindgen(js_name = onOutcome, unchecked_param_type = "((outcome: CheckOutcome) => void) | undefined")] on_outcome: Option<
-            Function,
-        >,
-    ) -> Promise {
-        let shared = self.shared.clone();
-        promise(async move {
-            let outcomes = checks::run_all(&shared.device, &mut |outcome| call(on_outcome.as_ref(), || to_js(outcome))).await;
-            Ok(to_js(&outcomes))
-        })
-    }
-
-    /// Runs the cases of the fixture folder at `fixtureUrl`, whose `files.json` lists its files, on the model folder made from
-    /// it. `dequantized`: results are held to those of the same weights in f32. Errors: network, and those of loading.
-    #[wasm_bindgen(unchecked_return_type = "Promise<ParitySummary>")]
-    pub fn parity(
-        &self,
-        #[wasm_bindgen(js_name = fixtureUrl)] fixture_url: String,
-        #[wasm_bindgen(js_name = modelUrl)] model_url: Option<String>,
-        dequantized: bool,
-        #[wasm_bindgen(js_name = onCase, unchecked_param_type = "(outcome: ParityCase) => void")] on_case: Function,
-    ) -> Promise {
-        let shared = self.shared.clone();
-        promise(async move {
-            let device = &shared.device;
-            let files = fixture(&Address::parse(&fixture_url)?).await?;
-            let model = match model_url {
-                Some(url) => model_files(&Address::parse(&url)?, &files).await?,
-                None => parity::Files::new(),
-            };
-            let load = |dequantized| {
-                parity::Models::load(device, &files, &|folder, plan| parity::converted(device, &model, folder, plan, dequantized))
-            };
-            let models = if model.is_empty() { Ok(parity::Models::None) } else { load(false) };
-            let reference = dequantized.then(|| load(true)).transpose()?;
-            let mut case = |case: &parity::Case| call(Some(&on_case), || to_js(case));
-            let models = models.as_ref().map_err(Clone::clone);
-            let summary = parity::run(device, &files, models, reference.as_ref(), &mut case).await?;
-            Ok(to_js(&summary))
-        })
-    }
-
     /// Resolves when the device has done all that it was asked for. Errors: device-lost, kernel.
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn settled(&self) -> Promise {
@@ -307,40 +258,6 @@ fn config_to_js(part: &str, bytes: &[u8]) -> Result<JsValue> {
     };
     let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Error::config("config.json", error))?;
     Ok(to_js(&value))
-}
-
-/// The weights of a converted fixture, and of those of its folders that hold a checkpoint.
-async fn model_files(model: &Address, fixture: &parity::Files) -> Result<parity::Files> {
-    let mut files = parity::Files::new();
-    let folders = fixture.keys().filter_map(|name| name.strip_suffix("model.safetensors"));
-    let indexed = fixture.keys().filter_map(|name| name.strip_suffix(INDEX_FILE));
-    for folder in folders.chain(indexed) {
-        let bytes = fixture_file(model, &format!("{folder}{INDEX_FILE}")).await?;
-        for (name, _) in Index::parse(&bytes)?.shards() {
-            let path = format!("{folder}{name}");
-            let shard = fixture_file(model, &path).await?;
-            files.insert(path, shard);
-        }
-        files.insert(format!("{folder}{INDEX_FILE}"), bytes);
-    }
-    Ok(files)
-}
-
-async fn fixture(folder: &Address) -> Result<BTreeMap<String, Vec<u8>>> {
-    let list = fixture_file(folder, "files.json").await?;
-    let names: Vec<String> = serde_json::from_slice(&list).map_err(|error| Error::config("files.json", error))?;
-    let mut files = BTreeMap::new();
-    for name in names {
-        let bytes = fixture_file(folder, &name).await?;
-        files.insert(name, bytes);
-    }
-    Ok(files)
-}
-
-async fn fixture_file(folder: &Address, name: &str) -> Result<Vec<u8>> {
-    let url = folder.file(name)?;
-    let wanted = Wanted { name, url: &url, size: Size::AtMost(1 << 28), sha256: None, freshness: Freshness::Revalidate };
-    fetch(&Browser::default(), &wanted, &Access::default(), &Retry::default(), &|_| {}).await
 }
 
 /// A promise of what the future gives, or of its error as a plain object.

@@ -19,6 +19,7 @@ use crate::delivery::{Hold, load_files};
 use crate::device::Arithmetic;
 use crate::error::{Error, Result};
 use crate::generation::Generated;
+use crate::ops::read_floats;
 use crate::pace;
 use crate::processor::{Blip2Processor, load_image};
 use crate::tasks::{Answer, AnyModel, ImageFeatures, PictureEncoder, Plain, RetrievalImage, Task};
@@ -188,6 +189,19 @@ impl Model {
         })
     }
 
+    /// Texts as vectors, each of length 1: a tensor [texts, D]. Errors: as `rank`.
+    #[wasm_bindgen(js_name = embedTexts, unchecked_return_type = "Promise<Tensor>")]
+    pub fn embed_texts(&self, texts: Vec<String>, flag: &StopFlag) -> Promise {
+        let (inner, flag) = (self.inner.clone(), flag.listen());
+        promise(async move {
+            let model = inner.model()?.retrieval()?;
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let embeds = flag.guard(model.embed(&texts)).await?;
+            let width = model.model.config.image_text_hidden_size;
+            Ok(tensor_to_js(&Plain { data: embeds.concat(), shape: vec![texts.len(), width] }))
+        })
+    }
+
     /// The probability of each text to be of the image. Errors: as `rank`.
     #[wasm_bindgen(unchecked_return_type = "Promise<Float32Array>")]
     pub fn matches(&self, id: u32, texts: Vec<String>, flag: &StopFlag) -> Promise {
@@ -351,6 +365,19 @@ impl Image {
 
 #[wasm_bindgen]
 impl Image {
+    /// The vectors that texts are compared with, each of length 1: a tensor [queries, D]. Errors: input-invalid where the model has none,
+    /// device-lost, kernel; aborted.
+    #[wasm_bindgen(unchecked_return_type = "Promise<Tensor>")]
+    pub fn embeds(&self, flag: &StopFlag) -> Promise {
+        let (seen, flag) = (self.seen.clone(), flag.listen());
+        promise(async move {
+            let Seen::Retrieval(image) = seen else { return Err(Error::input("image", "of this model has no vectors")) };
+            let [_, queries, width] = image.image_embeds().dims();
+            let data = flag.guard(read_floats(image.image_embeds().clone())).await?;
+            Ok(tensor_to_js(&Plain { data, shape: vec![queries, width] }))
+        })
+    }
+
     /// Which part of the picture each word of a text goes back to: of a generator, as if it said the text behind the prompt.
     /// Errors: input-invalid, tokenizer-invalid, device-lost, kernel; aborted.
     #[wasm_bindgen(unchecked_return_type = "Promise<Attention>")]

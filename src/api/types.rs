@@ -120,8 +120,4 @@ export interface GeneratedIds { ids: number[][]; sequences_scores: number[] | nu
 export interface Processed { pixel_values?: Tensor; input_ids?: number[][]; attention_mask?: number[][] }
 export interface Timings { first_token_ms: number; total_ms: number; tokens: number }
 export interface Launches { dispatches: number; readbacks: number; bytes: number; weights: number; replays: number }
-/** One check of an operation against plain loops. */
-export interface CheckOutcome { name: string; worst: number | null; error: Record<string, unknown> | null }
-export interface ParityCase { name: string; status: "pass" | "fail" | "not yet"; detail: string }
-export interface ParitySummary { passed: number; failed: number; not_yet: number; adapter: string; dispatches: number }
 "#;

@@ -204,10 +204,7 @@ impl Embedder {
 
     async fn read(&self, text: &str) -> Result<Vec<Vec<f32>>> {
         match &self.model {
-            Embeds::Both(model) => {
-                let encoded = model.text(&[text])?;
-                rows(model.model.text_embeds(&encoded.input_ids, &encoded.attention_mask).await?).await
-            }
+            Embeds::Both(model) => model.embed(&[text]).await,
             Embeds::Texts(model, processor) => {
                 let encoded = processor.text(&[text], false, &TextOptions::default())?;
                 let mut tokens = rows(model.forward(&encoded.input_ids, &encoded.attention_mask, None).await?.text_embeds).await?;

@@ -1,5 +1,5 @@
 //! What `npm run bench` holds the engine against: what the machine can do at all, and the same model's operations one by one
-//! as Burn has them. It is built into the bench's wasm alone (feature `bench`), and checked natively like everything else.
+//! as Burn has them. It is exported from a wasm of its own (feature `workbench`), and checked natively like everything else.
 
 pub mod context;
 pub mod limits;

@@ -123,15 +123,22 @@ impl Storage for IndexedDb {
             Ok(value)
         });
         let found = found.await.map_err(|failure| error(failure, name))?;
-        Ok(found.map(|buffer| Uint8Array::new(&buffer).to_vec()))
+        Ok(found.map(|buffer| {
+            let bytes = Uint8Array::new(&buffer).to_vec();
+            give_back(&buffer);
+            bytes
+        }))
     }
 
     async fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        // A copy outside of wasm's memory: cloning a view would take all of that memory along.
-        let buffer = Uint8Array::from(bytes).buffer();
         let done = self.transact(TransactionMode::Readwrite, async |transaction| {
             let store = transaction.object_store(STORE)?;
-            store.put(&buffer).with_key(name.to_string()).without_key_type().primitive()?.await
+            // A copy outside of wasm's memory: cloning a view would take all of that memory along.
+            let buffer = Uint8Array::from(bytes).buffer();
+            let writing = store.put(&buffer).with_key(name.to_string()).without_key_type().primitive()?;
+            // The request holds a clone by now.
+            give_back(&buffer);
+            writing.await
         });
         done.await.map_err(|failure| error(failure, name))
     }
@@ -174,6 +181,15 @@ impl Storage for IndexedDb {
     async fn shared(&self) -> BTreeSet<String> {
         let held = locks::held().await.unwrap_or_default();
         held.iter().filter_map(|name| name.strip_prefix(IN_USE)).map(str::to_string).collect()
+    }
+}
+
+/// Frees the memory of a buffer that nobody reads any more, where the browser has a way: garbage of a shard's size would wait for its collector, and
+/// several of them at once.
+fn give_back(buffer: &ArrayBuffer) {
+    let transfer = Reflect::get(buffer, &"transfer".into()).ok().and_then(|method| method.dyn_into::<Function>().ok());
+    if let Some(transfer) = transfer {
+        let _ = transfer.call1(buffer, &0.into());
     }
 }
 

@@ -40,6 +40,10 @@ impl Default for LoadOptions {
 pub trait Receiver {
     /// Configs and tokenizer, by name: once, before any shard.
     fn files(&mut self, index: &Index, files: BTreeMap<String, Vec<u8>>) -> Result<()>;
+    /// Whether it has any use for a shard. One that is in the cache already stays there unread where it has none.
+    fn needs(&self, _file: &str) -> bool {
+        true
+    }
     /// One shard, whole and verified; those of a stage come in any order.
     async fn shard(&mut self, index: &Index, file: &str, bytes: &[u8]) -> Result<()>;
 }
@@ -100,6 +104,11 @@ pub async fn load_model<N: Network, S: Storage>(
 
     let (small, shards): (Vec<_>, Vec<_>) = planned.iter().partition(|file| file.stage.is_none());
     receiver.files(&index, delivery.bring_files(&small).await?)?;
+    let (idle, shards): (Vec<_>, Vec<_>) = shards.into_iter().partition(|file| keeper.has(&file.content) && !receiver.needs(&file.name));
+    for file in idle {
+        meter.initiate(&file.name);
+        meter.done(&file.name, true);
+    }
     delivery.bring_all(&shards, async |file, bytes| receiver.shard(&index, &file.name, bytes).await).await?;
     keeper.remember(&planned, &index_bytes).await;
     meter.ready();

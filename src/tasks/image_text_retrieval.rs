@@ -185,6 +185,19 @@ impl ImageTextRetrieval {
         Ok(scores)
     }
 
+    /// Texts as vectors [texts][D], each of length 1. The cosine of a text and an image is the greatest of its dot products with the
+    /// rows of `RetrievalImage::image_embeds`. Errors: as `itc`.
+    pub async fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
+        let mut embeds = vec![];
+        for texts in texts.chunks(TEXTS_AT_ONCE) {
+            let Encoded { input_ids, attention_mask } = self.text(texts)?;
+            let text_embeds = self.model.text_embeds(&input_ids, &attention_mask).await?;
+            let width = text_embeds.dims()[2];
+            embeds.extend(read_floats(text_embeds).await?.chunks(width).map(<[f32]>::to_vec));
+        }
+        Ok(embeds)
+    }
+
     /// The probability of each text to be of the image. Errors: as `itc`.
     pub async fn itm(&self, image: &RetrievalImage, texts: &[&str]) -> Result<Vec<f32>> {
         let pairs: Vec<(&RetrievalImage, &str)> = texts.iter().map(|text| (image, *text)).collect();

@@ -1,4 +1,4 @@
-/** Every operation against its plain reference (`ops::checks`), in the wasm that ships and on the device that it ships for. */
+/** Every operation against its plain reference (`ops::checks`), on the device that they are for. */
 
 import { chromium } from "@playwright/test";
 import { tools } from "../../scripts/bootstrap.mjs";

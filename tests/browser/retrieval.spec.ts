@@ -67,6 +67,11 @@ test("the best are matched again, a word is traced to the picture, and nothing o
     const similar = await blip2.similarities(images, ["a bird", "a car"]);
     const [first] = images;
     if (!first) throw new Error("no picture");
+    const [words, looks] = [await blip2.embed(["a bird", "a car"]), await first.embed()];
+    const width = words.shape.at(-1) ?? 0;
+    const dot = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, at) => sum + value * (b[at] ?? 0), 0);
+    const queries = Array.from({ length: looks.shape[0] ?? 0 }, (_, query) => looks.data.subarray(query * width, (query + 1) * width));
+    const own = [0, 1].map(text => Math.max(...queries.map(query => dot(query, words.data.subarray(text * width, (text + 1) * width)))));
     const { tokens, map, shape } = await first.attention({ for: "a red bird" });
     const sums = tokens.map((_, token) =>
       map.slice(token * shape.rows * shape.columns, (token + 1) * shape.rows * shape.columns).reduce((a, b) => a + b, 0),
@@ -77,6 +82,7 @@ test("the best are matched again, a word is traced to the picture, and nothing o
       plain: plain.map(({ image, itc, itm }) => ({ at: images.indexOf(image), itc, itm })),
       ranked: ranked.map(({ image, itc, itm }) => ({ at: images.indexOf(image), itc, itm })),
       similar: { data: [...similar.data], shape: similar.shape },
+      own,
       tokens,
       shape,
       sums,
@@ -87,6 +93,9 @@ test("the best are matched again, a word is traced to the picture, and nothing o
   expect(found.ranked.map(({ itm }) => itm !== null)).toEqual([true, true, false, false]);
   expect(new Set(found.ranked.slice(0, 2).map(({ at }) => at))).toEqual(new Set(found.plain.slice(0, 2).map(({ at }) => at)));
   expect(found.similar.shape).toEqual([2, files.length]);
+  // One's own index of vectors says the same.
+  expect(found.own).toHaveLength(2);
+  for (const [text, cosine] of found.own.entries()) expect(cosine).toBeCloseTo(found.similar.data[text * files.length] ?? 9, 5);
   for (const { at, itc } of found.plain) expect(found.similar.data[at]).toBeCloseTo(itc, 5);
   expect(found.tokens.join("").trim()).toBe("a red bird");
   expect(found.shape.rows * found.shape.columns).toBe(64);

@@ -58,12 +58,13 @@ fn host() -> Host {
     host
 }
 
-/// Writes down what it gets, and refuses the shard that it is told to.
+/// Writes down what it gets; it refuses the shard that it is told to, and has no need of another.
 #[derive(Default)]
 struct Notebook {
     files: BTreeMap<String, Vec<u8>>,
     shards: Vec<(String, Vec<u8>)>,
     refuses: Option<&'static str>,
+    needless: Option<&'static str>,
 }
 
 impl Receiver for Notebook {
@@ -71,6 +72,10 @@ impl Receiver for Notebook {
         assert!(self.shards.is_empty(), "configs come first");
         self.files = files;
         Ok(())
+    }
+
+    fn needs(&self, file: &str) -> bool {
+        self.needless != Some(file)
     }
 
     async fn shard(&mut self, _: &Index, file: &str, bytes: &[u8]) -> Result<()> {
@@ -153,6 +158,22 @@ fn progress_begins_and_ends_every_file_and_the_model() {
     let cached = load(&host, &cache).events;
     assert!(cached.iter().all(|event| event.status != Status::Download));
     assert!(cached.iter().filter(|event| event.status == Status::Done).all(|event| event.cached == Some(true)));
+}
+
+#[test]
+fn what_nobody_needs_stays_in_the_cache_unread_and_is_fetched_for_it_once() {
+    let (host, cache) = (host(), cache());
+    let run = || load_with(&host, &cache, &LoadOptions::default(), Notebook { needless: Some(SHARDS[0]), ..Notebook::default() });
+    assert_eq!(run().notes.names(), SHARDS, "so that the model is there whole");
+    // Damaged, it would be fetched again if it were read.
+    let key = format!("content/{}.60", sha256(&shard(1)));
+    block_on(cache.storage().put(&key, &[0; 60])).unwrap();
+    let second = run();
+    assert_eq!(second.notes.names(), SHARDS[1..]);
+    let loaded = second.result.unwrap();
+    assert_eq!((loaded.cached, loaded.kept), (loaded.bytes, true));
+    assert_eq!(second.events.iter().filter(|event| event.status == Status::Done).count(), 5);
+    assert_eq!(host.requests.borrow().len(), 1, "the index alone");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-/** What the wasm of the bench exports beside the engine's own (cargo feature `bench`). It is built for the bench alone, so its types are written here. */
+/** What the wasm of the workbench exports beside the engine's own. It is built for tests and the bench alone, so its types are written here. */
 
 export interface Own {
   default(options: { module_or_path: URL }): Promise<unknown>;

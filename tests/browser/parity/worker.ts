@@ -1,8 +1,23 @@
 /** Starts the wasm of one device, runs one task, and says each line as it comes. */
 
-import initCpu, { Runtime as CpuRuntime } from "../../../www/wasm/blip2_cpu.js";
-import initWebgpu, { Runtime as WebgpuRuntime } from "../../../www/wasm/blip2_webgpu.js";
 import type { Message, Outcome, Task } from "./messages.js";
+
+/** What the wasm of the workbench exports. It is built for tests and the bench alone, so its types are written here. */
+interface Workbench {
+  default(options: { module_or_path: URL }): Promise<unknown>;
+  readonly Runtime: { create(options: { storage: "memory" }): Promise<Runtime> };
+}
+interface Runtime {
+  adapter(): { readonly name: string; readonly backend: string; readonly kind: Task["device"] };
+  checks(onOutcome: (outcome: object) => void): Promise<unknown>;
+  parity(fixture: string, model: string | undefined, dequantized: boolean, onCase: (outcome: Case) => void): Promise<unknown>;
+  launches(): { readonly dispatches: number };
+}
+interface Case {
+  readonly name: string;
+  readonly status: keyof typeof WORDS;
+  readonly detail: string;
+}
 
 const post = (message: Message): void => self.postMessage(message);
 /** A case as the native runner prints it. */
@@ -48,16 +63,16 @@ function listenToShaders(): void {
   };
 }
 
-async function start(device: Task["device"]): Promise<CpuRuntime | WebgpuRuntime> {
-  const wasm = new URL(`./wasm/blip2_${device}_bg.wasm`, import.meta.url);
-  if (device === "cpu") {
-    await initCpu({ module_or_path: wasm });
-    return CpuRuntime.create({ storage: "memory" });
-  }
-  listenToShaders();
-  await initWebgpu({ module_or_path: wasm });
-  return WebgpuRuntime.create({ storage: "memory" });
+async function start(device: Task["device"]): Promise<Runtime> {
+  const glue = new URL(`./wasm/blip2_${device}_workbench.js`, import.meta.url);
+  const found: unknown = await import(glue.href);
+  if (!isWorkbench(found)) throw new Error(`${glue.href} is not the workbench's glue`);
+  if (device === "webgpu") listenToShaders();
+  await found.default({ module_or_path: new URL(glue.href.replace(/\.js$/, "_bg.wasm")) });
+  return found.Runtime.create({ storage: "memory" });
 }
+
+const isWorkbench = (found: unknown): found is Workbench => typeof found === "object" && found !== null && "default" in found && "Runtime" in found;
 
 /** An Error's stack, or the plain object that src/api rejects with. */
 function words(error: unknown): string {

@@ -1,31 +1,16 @@
 /** The model that finds: pictures to vectors that can be kept, words to a vector, and a second look at both together. */
 
-import {
-  type Blip2Image,
-  Blip2ForImageTextRetrieval,
-  Blip2Processor,
-  Blip2TextModelWithProjection,
-  type Engine,
-  type Inspection,
-  type Progress,
-  type Ui,
-} from "../../index.js";
+import { type Blip2, Blip2ForImageTextRetrieval, type Blip2Image, type Engine, type Inspection, type Progress, type Ui } from "../../index.js";
 import { type Choice, indexOf, keyOf, sourceOf } from "../choice.js";
 import type { Looks } from "./rank.js";
 
 /** Pictures kept in the engine for a second look: each holds what the tower saw. */
 const KEPT = 24;
 
-interface Loaded {
-  readonly retrieval: Blip2ForImageTextRetrieval;
-  readonly words: Promise<Blip2TextModelWithProjection>;
-  readonly processor: Blip2Processor;
-}
-
 export class Seer {
   private readonly engine: Engine;
   private readonly choice: Choice;
-  private loaded: Loaded | null = null;
+  private loaded: Blip2 | null = null;
   private readonly images = new Map<File, Promise<Blip2Image>>();
   private readonly texts = new Map<string, Promise<Float32Array>>();
 
@@ -39,7 +24,7 @@ export class Seer {
   }
 
   get ui(): Ui | null {
-    return this.loaded?.retrieval.blip2.info.index.ui ?? null;
+    return this.loaded?.info.index.ui ?? null;
   }
 
   inspect(signal: AbortSignal): Promise<Inspection> {
@@ -47,14 +32,8 @@ export class Seer {
   }
 
   async load(signal: AbortSignal, onProgress: (progress: Progress) => void): Promise<void> {
-    const { engine } = this;
-    const source = sourceOf(this.choice);
-    const retrieval = await Blip2ForImageTextRetrieval.from_pretrained(source, { engine, signal, onProgress });
-    const processor = await Blip2Processor.from_pretrained(source, { engine, signal });
-    // The same folder, from the cache: the part that reads, without the one that sees. Pictures are looked at meanwhile.
-    const words = Blip2TextModelWithProjection.from_pretrained(source, { engine, signal });
-    words.catch(() => {}); // told to whoever looks for something
-    this.loaded = { retrieval, words, processor };
+    const { engine, choice } = this;
+    this.loaded = (await Blip2ForImageTextRetrieval.from_pretrained(sourceOf(choice), { engine, signal, onProgress })).blip2;
   }
 
   /**
@@ -73,12 +52,14 @@ export class Seer {
   }
 
   async see(file: File, signal: AbortSignal): Promise<Looks> {
-    const { retrieval, processor } = this.needed();
-    const { pixel_values } = await processor.call({ images: file, signal });
-    const { input_ids } = await processor.call({ text: "", signal });
-    const { image_embeds } = await retrieval.forward({ pixel_values, input_ids }, { signal });
-    if (!(image_embeds.data instanceof Float32Array)) throw new TypeError("image_embeds are not numbers");
-    return { data: image_embeds.data, width: image_embeds.shape.at(-1) ?? 0 };
+    const image = await this.needed().encode(file, { signal });
+    try {
+      const { data, shape } = await image.embed({ signal });
+      return { data, width: shape.at(-1) ?? 0 };
+    } finally {
+      // What else it saw is needed for the few that are looked at again.
+      void image.dispose();
+    }
   }
 
   /** The text's vector, of length 1. */
@@ -93,12 +74,8 @@ export class Seer {
   }
 
   private async readNow(text: string): Promise<Float32Array> {
-    const { words, processor } = this.needed();
-    const { input_ids, attention_mask } = await processor.call({ text });
-    const { text_embeds } = await (await words).forward({ input_ids, attention_mask });
-    const width = text_embeds.shape.at(-1) ?? 0;
-    // Of the first token, which stands for all.
-    return Float32Array.from(text_embeds.data.subarray(0, width));
+    const { data } = await this.needed().embed([text]);
+    return data;
   }
 
   /** The probability that the text is of the picture. */
@@ -111,7 +88,7 @@ export class Seer {
 
   private async image(file: File): Promise<Blip2Image> {
     const { images } = this;
-    const image = images.get(file) ?? this.needed().retrieval.blip2.encode(file);
+    const image = images.get(file) ?? this.needed().encode(file);
     images.delete(file);
     images.set(file, image); // last in the map: used last
     image.catch(() => images.delete(file));
@@ -132,11 +109,10 @@ export class Seer {
     const { loaded } = this;
     this.loaded = null;
     this.images.clear(); // with their model
-    const words = await loaded?.words.catch(() => undefined);
-    await Promise.all([words?.dispose(), loaded?.processor.dispose(), loaded?.retrieval.dispose()]);
+    await loaded?.dispose();
   }
 
-  private needed(): Loaded {
+  private needed(): Blip2 {
     if (this.loaded === null) throw new Error("the model that finds is not loaded");
     return this.loaded;
   }
