@@ -3,8 +3,8 @@
 
 import { readFileSync, writeSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { type Conversion, convertFolder } from "./convert.js";
-import { Blip2Error, fileUnreadable, inputInvalid } from "./error.js";
+import { type Conversion, convertFolder, told } from "./convert.js";
+import { Blip2Error, inputInvalid, messageOf } from "./error.js";
 
 const USAGE = `Usage: blip2-web convert [OPTIONS] <SRC> <DST>
 
@@ -73,17 +73,11 @@ function parsed(args: string[]) {
   try {
     return parseArgs({ args, options: FLAGS, allowPositionals: true });
   } catch (error) {
-    throw inputInvalid("arguments", error instanceof Error ? error.message : String(error));
+    throw inputInvalid("arguments", messageOf(error));
   }
 }
 
-function read(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    throw fileUnreadable(file, error instanceof Error ? error.message : String(error));
-  }
-}
+const read = (file: string): string => told(file, () => readFileSync(file, "utf8"));
 
 type Present<T> = { [K in keyof T]?: Exclude<T[K], undefined> };
 

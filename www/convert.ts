@@ -2,7 +2,7 @@
 
 import * as fs from "node:fs";
 import * as path from "node:path";
-import { broken, fileUnreadable, fromFacts, isErrorFacts } from "./error.js";
+import { broken, fileUnreadable, fromFacts, isErrorFacts, messageOf } from "./error.js";
 import { type ConvertOptions, convert, type Disk, initSync } from "./wasm/blip2_convert.js";
 
 export interface Conversion extends ConvertOptions {
@@ -53,11 +53,11 @@ function check(src: string | null, dst: string, force: boolean): void {
 }
 
 /** What a call of `fs` gives, or its failure under the path's name. */
-function told<T>(file: string, call: () => T): T {
+export function told<T>(file: string, call: () => T): T {
   try {
     return call();
   } catch (error) {
-    throw fileUnreadable(file, error instanceof Error ? error.message : String(error));
+    throw fileUnreadable(file, messageOf(error));
   }
 }
 

@@ -95,6 +95,9 @@ export function fromFacts(plain: ErrorFacts): Blip2Error {
   return facts === null ? broken(`${message} (${code})`) : new Blip2Error(code, facts, { message, hint, retryable });
 }
 
+/** What a caught value says, without its kind. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /** Whether a caught value is the plain data of an error. */
 export function isErrorFacts(value: unknown): value is ErrorFacts {
   return (

@@ -1,7 +1,7 @@
 /** What a worker asks of its page, and how the page answers: the caller's own storage, and the caller's word on where files are. */
 
 import type { Resolve } from "./client.js";
-import { Blip2Error, type ErrorFacts, inputInvalid, toFacts, unreachable } from "./error.js";
+import { Blip2Error, type ErrorFacts, inputInvalid, messageOf, toFacts, unreachable } from "./error.js";
 import type { Answer, Question, StorageDriver } from "./protocol.js";
 
 interface Answering {
@@ -36,7 +36,7 @@ export async function asked(question: Question, { driver, locate }: Answering): 
 /** Why there is no answer: whatever the caller's code has thrown. */
 export function refusal(error: unknown): ErrorFacts {
   if (error instanceof Blip2Error) return toFacts(error);
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const full = error instanceof Error && error.name === "QuotaExceededError";
   return full
     ? { code: "storage-quota", message, hint: "", retryable: false, facts: { what: message } }

@@ -1,6 +1,6 @@
 /**
  * The service worker: the page works without a network. It keeps the page, one version of it as a whole; models are none of its business, they are in
- * the engine's storage. It also takes what other apps share, and hands the engine the files of model folders that the page has opened.
+ * the engine's storage. It also takes what other apps share.
  */
 
 export {}; // a module to the type checker; the built file is a classic script
@@ -16,8 +16,6 @@ const CACHE = PREFIX + SHELL.version;
 const SHARED = `${PREFIX}shared`;
 /** Of the same version as the page, and too large to be fetched before somebody needs them. */
 const KEPT_WHEN_FETCHED = /^(wasm|samples|gallery)\//;
-/** How long a page may take to find a file in a folder. */
-const DISK_MS = 10_000;
 
 self.addEventListener("install", event => event.waitUntil(install()));
 self.addEventListener("activate", event => event.waitUntil(activate()));
@@ -28,10 +26,9 @@ self.addEventListener("fetch", event => {
   const path = url.pathname.slice(scope.pathname.length);
   if (request.method === "POST" && path === "share") event.respondWith(share(request));
   if (request.method !== "GET") return;
-  if (path.startsWith("disk/")) event.respondWith(disk(path.slice("disk/".length), request.headers.get("range")));
   // A part of a file cannot be told from a whole one once it is kept.
-  else if (request.headers.has("range")) return;
-  else if (request.mode === "navigate" && (path === "" || path === "index.html")) event.respondWith(kept("index.html", request));
+  if (request.headers.has("range")) return;
+  if (request.mode === "navigate" && (path === "" || path === "index.html")) event.respondWith(kept("index.html", request));
   else if (SHELL.files.includes(path)) event.respondWith(kept(path, request));
   else if (KEPT_WHEN_FETCHED.test(decodeURIComponent(path))) event.respondWith(fetched(path, request));
 });
@@ -88,27 +85,3 @@ async function share(request: Request): Promise<Response> {
   }
   return Response.redirect(scope.href, 303);
 }
-
-/** A file of a folder that some page of this site has open: whichever has it answers. */
-async function disk(path: string, range: string | null): Promise<Response> {
-  const pages = await self.clients.matchAll({ type: "window" });
-  const found = await Promise.race([Promise.any(pages.map(page => ask(page, path))).catch(() => null), sleep(DISK_MS)]);
-  if (found === null) return new Response("no page has this folder open", { status: 404 });
-  const headers = { "content-type": "application/octet-stream", "accept-ranges": "bytes", "cache-control": "no-store" };
-  const wanted = /^bytes=(\d+)-(\d*)$/.exec(range ?? "");
-  if (wanted === null) return new Response(found, { headers });
-  const start = Number(wanted[1]);
-  const end = Math.min(wanted[2] === "" ? found.size : Number(wanted[2]) + 1, found.size);
-  if (start >= end) return new Response(null, { status: 416, headers: { "content-range": `bytes */${found.size}` } });
-  return new Response(found.slice(start, end), { status: 206, headers: { ...headers, "content-range": `bytes ${start}-${end - 1}/${found.size}` } });
-}
-
-function ask(page: Client, path: string): Promise<File> {
-  return new Promise((resolve, reject) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = ({ data }: MessageEvent<unknown>) => (data instanceof File ? resolve(data) : reject(new Error("not here")));
-    page.postMessage({ disk: path }, [port2]);
-  });
-}
-
-const sleep = (milliseconds: number): Promise<null> => new Promise(resolve => setTimeout(resolve, milliseconds, null));

@@ -6,6 +6,12 @@ import { serve } from "../serve.mjs";
 
 export const WIDTHS = { 390: 844, 820: 1180, 1440: 900 };
 const SHARD = /model-[0-9a-f]+\.safetensors$/;
+const index = JSON.parse(readFileSync(at("demo", "model", "model.safetensors.index.json"), "utf8"));
+const SPEAKS = new RegExp(
+  `(${Object.keys(index.files)
+    .filter(name => index.files[name].stage === "language")
+    .join("|")})$`,
+);
 const sample = name => at("demo", "samples", name);
 const many = ["10-cup_of_coffee-star.png", "01-bee.png", "03-smiley_face.png", "11-cactus-owl.png"].map(sample);
 
@@ -84,6 +90,27 @@ async function controlled(page) {
   }
 }
 
+/** A model folder that was open on the last visit; for this one the browser wants to be asked. */
+async function folderOfLastVisit(page) {
+  await ready(page);
+  await page.addInitScript(() => {
+    Object.assign(FileSystemHandle.prototype, { queryPermission: async () => "prompt", requestPermission: async () => "granted" });
+  });
+  await page.evaluate(async () => {
+    const handle = await (await navigator.storage.getDirectory()).getDirectoryHandle("my model", { create: true });
+    const request = indexedDB.open("blip2-models", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore("handles");
+    await new Promise(done => request.addEventListener("success", done));
+    const transaction = request.result.transaction("handles", "readwrite");
+    transaction.objectStore("handles").put(handle, "ask");
+    await new Promise(done => transaction.addEventListener("complete", done));
+    request.result.close();
+    localStorage.setItem("blip2-model", "folder:my model");
+  });
+  await page.reload();
+  await page.waitForSelector('html[data-model="offered"]');
+}
+
 /** Before the worker's own code: a disk without room. */
 const FULL = 'IDBObjectStore.prototype.put = () => { throw new DOMException("no room", "QuotaExceededError"); };\n';
 
@@ -116,6 +143,50 @@ export const STATES = {
       await page.waitForSelector("#waiting:not(:empty)");
     },
   },
+  "picture-looked-at": {
+    hold: SPEAKS,
+    async go(page) {
+      await page.waitForSelector('html[data-model="loading"]');
+      await drop(page, many[0]);
+      await page.waitForSelector('#waiting[data-ahead="done"]');
+    },
+  },
+  "no-connection": {
+    hold: SPEAKS,
+    async go(page, { context }) {
+      await page.waitForSelector('html[data-model="loading"]');
+      await drop(page, many[0]);
+      await page.waitForSelector('#waiting[data-ahead="done"]');
+      const before = await page.textContent("#loading-figures");
+      await context.setOffline(true);
+      await page.waitForFunction(before => document.querySelector("#loading-figures")?.textContent !== before, before);
+    },
+  },
+  "engine-on-its-way": {
+    hold: /\.wasm$/,
+    async go(page) {
+      const before = await page.textContent("#loading-what");
+      await page.waitForFunction(before => document.querySelector("#loading-what")?.textContent !== before, before);
+    },
+  },
+  "folder-to-open": { go: folderOfLastVisit },
+  "folder-gone": {
+    async go(page) {
+      await folderOfLastVisit(page);
+      await page.evaluate(async () => (await navigator.storage.getDirectory()).removeEntry("my model"));
+      await page.click("#model-actions button");
+      await page.waitForSelector('html[data-model="failed"]');
+    },
+  },
+  "part-missing": {
+    context: { serviceWorkers: "block" },
+    async go(page) {
+      await ready(page);
+      await page.route(/find-[^/]+\.js$/, route => route.abort());
+      await page.click('#views a[href="#/find"]');
+      await page.waitForSelector("#update");
+    },
+  },
   "another-tab": {
     // The first tab's files never arrive, and this one waits for its turn.
     after: SHARD,
@@ -138,6 +209,7 @@ export const STATES = {
         const words = document.querySelector("#caption-text");
         words.textContent = words.textContent.split(" ").slice(0, 6).join(" ");
         document.querySelector("#caption").setAttribute("data-status", "streaming");
+        for (const button of document.querySelectorAll("#caption .actions button")) button.hidden = true;
         document.querySelector("#send").hidden = true;
         document.querySelector("#stop").hidden = false;
       });
@@ -237,6 +309,14 @@ export const STATES = {
       await page.click("#batch .empty button:last-child");
       await page.click("#batch-run:enabled");
       await page.waitForSelector('#batch[data-run="done"]');
+    },
+  },
+  "batch-cleared": {
+    hash: "#/batch",
+    async go(page) {
+      await STATES["batch-done"].go(page);
+      await page.click("#batch .view-tools button:last-child");
+      await page.waitForSelector("#confirm[open]");
     },
   },
   models: {

@@ -141,6 +141,9 @@ test("by keyboard alone: a batch is chosen, run, edited and cleared; settings an
   await page.locator("#main").focus();
   await tabTo(page, page.getByRole("button", { name: "Clear all" }));
   await page.keyboard.press("Enter");
+  await expect(page.locator("#confirm").getByRole("button", { name: "Cancel" }), "what is lost takes one more step").toBeFocused();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
   await expect(page.locator("#batch .empty")).toBeVisible();
 
   await page.locator("#views a").first().focus();
@@ -160,6 +163,52 @@ test("by keyboard alone: a batch is chosen, run, edited and cleared; settings an
   await tabTo(page, page.locator("#use-model"));
   await page.keyboard.press("Escape");
   await expect(page.locator("#status")).toBeFocused();
+});
+
+test("what has the focus and goes away hands it on, to where one would go next", async ({ visitor: page, site }) => {
+  await open(page, site, "cpu");
+  await page.locator("#file").setInputFiles(samples().slice(0, 1));
+  await caption(page);
+  await page.locator("#remove").focus();
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#drop")).toBeFocused();
+
+  await page.goto(`${site.origin}${BASE}?device=cpu#/find`);
+  await ready(page, "cpu");
+  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
+  await page.locator("#find-field").fill("a cat");
+  await expect(page.locator("#find-note")).not.toBeEmpty();
+  await page.keyboard.press("ArrowDown");
+  await expect(page.locator("#find .cell button").first()).toBeFocused();
+  await expect(page.locator("#find")).toHaveAttribute("data-fitting", "done");
+  await expect(page.locator("#find .cell button:focus"), "also while the pictures change places").toHaveCount(1);
+  await page.keyboard.press("Home");
+  await page.keyboard.press("ArrowUp");
+  await expect(page.locator("#find-field")).toBeFocused();
+  await page.locator("#find").getByRole("button", { name: "Forget these pictures" }).focus();
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#find .empty button").first()).toBeFocused();
+
+  await page.getByRole("link", { name: "Batch" }).click();
+  await page.getByRole("button", { name: "Try the samples" }).focus();
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#batch-run")).toBeFocused();
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#batch")).toHaveAttribute("data-run", "done");
+  await expect(page.getByRole("button", { name: "Run again" })).toBeFocused();
+  const removes = page.locator("#batch-table").getByRole("button", { name: "Remove" });
+  await removes.nth(1).focus();
+  await page.keyboard.press("Enter");
+  await expect(removes).toHaveCount(11);
+  await expect(removes.nth(1)).toBeFocused();
+
+  await page.locator("#status").click();
+  const deletes = page.locator("#cache").getByRole("button");
+  await expect(deletes).toHaveCount(2);
+  await deletes.first().focus();
+  await page.keyboard.press("Enter");
+  await expect(deletes).toHaveCount(1);
+  await expect(deletes.first()).toBeFocused();
 });
 
 test("screen readers hear finished sentences, in the language that they are in", async ({ visitor: page, site }) => {

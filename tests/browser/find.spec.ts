@@ -1,6 +1,6 @@
 /** Pictures found by words: the sample gallery on a first visit, one's own, and a second visit that needs no second look. */
 
-import { expect, BASE, samples, test } from "./house.js";
+import { expect, BASE, picker, samples, test } from "./house.js";
 import type { Page } from "@playwright/test";
 
 const seen = (page: Page, count: number) =>
@@ -67,6 +67,43 @@ test("the gallery is encoded in the background, with a pause; and Back returns t
   await page.goBack();
   await expect(page.locator("html")).toHaveAttribute("data-view", "find");
   await expect.poll(() => page.evaluate(() => window.scrollY)).toBe(at);
+});
+
+test("a folder of the last visit is opened again by a click; one that is gone is told of, and what was seen in it is still found", async ({
+  visitor: page,
+  site,
+}) => {
+  await picker(page, "my pictures");
+  await page.goto(`${site.origin}${BASE}?device=cpu#/find`);
+  await expect(page.locator("#find .cell").first()).toBeVisible();
+  await page.evaluate(async () => {
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("my pictures", { create: true });
+    const list: { file: string }[] = await (await fetch(new URL("samples/index.json", document.baseURI))).json();
+    for (const { file } of list.slice(0, 4)) {
+      const writable = await (await folder.getFileHandle(file, { create: true })).createWritable();
+      await writable.write(await (await fetch(new URL(`samples/${file}`, document.baseURI))).blob());
+      await writable.close();
+    }
+  });
+  await page.locator("#find").getByRole("button", { name: "Add a folder" }).click();
+  await expect(page.locator("#find .cell")).toHaveCount(4);
+  await seen(page, 4);
+  const again = page.getByRole("button", { name: "Open “my pictures” again" });
+  await expect(again).toBeHidden();
+
+  await page.reload();
+  await expect(page.locator("#find-note")).toContainText("From your last visit");
+  await again.click();
+  await expect(again).toBeHidden();
+  await expect(page.locator("#find-note")).toHaveText("4 pictures");
+
+  await page.evaluate(async () => (await navigator.storage.getDirectory()).removeEntry("my pictures", { recursive: true }));
+  await page.reload();
+  await again.click();
+  await expect(page.locator("#find-note")).toContainText("“my pictures” is not where it was");
+  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
+  await page.locator("#find-field").fill("a bee");
+  await expect.poll(async () => (await names(page))[0]).toContain("bee");
 });
 
 /** As if they had been seen on an earlier visit: a thumbnail and a vector of each are in the browser's database. Needs one that was really seen. */

@@ -120,3 +120,17 @@ export async function watch(page: Page, selector: string): Promise<string[]> {
   }, selector);
   return texts;
 }
+
+/** In the place of the browser's own box, which no script can work: a folder that a test has made in the page, and that is locked until a click opens it. */
+export const picker = (page: Page, name: string): Promise<unknown> =>
+  page.addInitScript(name => {
+    let open = false;
+    Object.assign(window, { showDirectoryPicker: async () => (await navigator.storage.getDirectory()).getDirectoryHandle(name) });
+    Object.assign(FileSystemHandle.prototype, {
+      queryPermission: async () => (open ? "granted" : "prompt"),
+      async requestPermission() {
+        open ||= navigator.userActivation.isActive;
+        return open ? "granted" : "denied";
+      },
+    });
+  }, name);

@@ -1,11 +1,11 @@
-/** The page as an app: without a network, in a new version, with pictures from elsewhere, and with a model from a folder on disk. */
+/** The page as an app: without a network, in a new version, and with pictures from elsewhere. */
 
 import { mkdtempSync, cpSync, rmSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Page } from "@playwright/test";
 import { serve } from "../../scripts/serve.mjs";
-import { answer, ask, BASE, caption, expect, open, ready, samples, SHARD, siteFolder, test } from "./house.js";
+import { answer, ask, BASE, caption, expect, open, ready, samples, siteFolder, test } from "./house.js";
 
 /** The worker is there, and has the engine too. */
 const keptForOffline = (page: Page) =>
@@ -34,6 +34,18 @@ test("after one visit it works without a network: captions, questions, the sampl
   await page.locator("#open-settings").click();
   await page.getByRole("button", { name: "한국어" }).click();
   await expect(page.locator("html")).toHaveAttribute("lang", "ko");
+});
+
+test("a part of the page that cannot be fetched is told of, with the way to have it", async ({ visitor: page, site }) => {
+  // A service worker would have it.
+  await page.addInitScript(() => void Reflect.deleteProperty(Navigator.prototype, "serviceWorker"));
+  await page.route(/\/(find|models)-[^/]+\.js$/, route => route.abort());
+  await open(page, site, "cpu");
+  await page.getByRole("link", { name: "Find" }).click();
+  await expect(page.locator("#update")).toContainText("This part of the page could not be fetched.");
+  await page.unrouteAll();
+  await page.locator("#update").getByRole("button", { name: "Reload" }).click();
+  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
 });
 
 test("a new version waits until the visitor takes it, and never mixes with the old one", async ({ visitor: page }) => {
@@ -78,23 +90,4 @@ test("a picture that another app shares is captioned", async ({ visitor: page, s
   await page.reload();
   await ready(page, "cpu");
   await expect(page.locator("html"), "once").toHaveAttribute("data-view", "welcome");
-});
-
-test("a model is taken from a folder on disk, told of before it is loaded, and nothing is uploaded", async ({ visitor: page, site }) => {
-  await open(page, site, "cpu");
-  await keptForOffline(page);
-  await page.locator("#status").click();
-  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.getByRole("button", { name: "A folder on this disk…" }).click()]);
-  await chooser.setFiles("demo/model");
-  await expect(page.locator("#model-offer")).toContainText("parameters");
-  const before = site.count(SHARD);
-  await page.locator("#use-model").click();
-  await expect(page.locator("#status")).toContainText("model ·");
-  await expect(page.locator("html")).toHaveAttribute("data-model", "ready");
-  expect(site.count(SHARD)).toBe(before);
-  expect(site.count(/\/disk\//)).toBe(0);
-  await page.keyboard.press("Escape");
-  const [picture = ""] = samples();
-  await page.locator("#file").setInputFiles(picture);
-  expect(await caption(page)).toContain("bee");
 });

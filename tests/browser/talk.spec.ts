@@ -12,7 +12,7 @@ test("other captions come with scores while the caption stands, and an edited qu
   const others = page.locator("#caption .others li");
   await expect(others).toHaveCount(4);
   expect((await page.locator("#caption-text").innerText()).trim()).toBe(words);
-  for (const title of await others.evaluateAll(rows => rows.map(row => row.getAttribute("title")))) expect(Number(title)).toBeLessThan(0);
+  for (const title of await others.evaluateAll(rows => rows.map(row => row.getAttribute("title")))) expect(title).toMatch(/^−\d\.\d{3}$/);
   const bars = await others.locator("meter").evaluateAll(bars => bars.map(bar => Number(bar.getAttribute("value"))));
   expect(bars).toEqual([...bars].sort((a, b) => b - a));
 
@@ -66,7 +66,19 @@ test("a picture comes from an address of this site; one that is not there is tol
   await box.getByRole("textbox").fill(`${site.origin}${BASE}samples/none.png`);
   await page.keyboard.press("Enter");
   await expect(page.locator("#caption")).toHaveAttribute("data-status", "failed");
-  await expect(page.locator('#caption [data-error-code="network"]')).toBeVisible();
+  await expect(page.locator('#caption [data-error-code="network"]')).toContainText("There is nothing at this address.");
+  await expect(page.locator("#caption").getByRole("button", { name: "Try again" }), "it would not help").toBeHidden();
+
+  // A server that is in trouble may answer the next time.
+  let trouble = true;
+  await page.route("**/trouble.png", route => route.fulfill(trouble ? { status: 503 } : { path: samples()[1] ?? "" }));
+  await page.locator("#filmstrip").getByRole("button", { name: "From an address" }).click();
+  await box.getByRole("textbox").fill(`${site.origin}${BASE}trouble.png`);
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#caption")).toContainText("The picture could not be fetched.");
+  trouble = false;
+  await page.locator("#caption").getByRole("button", { name: "Try again" }).click();
+  expect(await caption(page)).toContain("bicycle");
 });
 
 test("without a camera, or leave to use it, the page says so", async ({ visitor: page, site }) => {

@@ -1,7 +1,7 @@
 /** An answer as it is written: words, what it is doing, what went wrong, and what can be done with it. */
 
 import { Check, Copy, ListPlus, RotateCcw } from "lucide";
-import { h, icon, iconButton, setAttribute, setText } from "./dom.js";
+import { h, icon, iconButton, setAttribute, setText, wordButton } from "./dom.js";
 import type { Look } from "./look/look.js";
 import { Others } from "./others.js";
 import type { Answer, Job } from "./state.js";
@@ -29,6 +29,7 @@ export class AnswerView {
   private readonly state = h("p", { class: "state" });
   private readonly problem = h("div", { class: "problem", hidden: true });
   private readonly again: HTMLButtonElement;
+  private readonly retry: HTMLButtonElement;
   private readonly copy: HTMLButtonElement;
   private readonly more: HTMLButtonElement;
   private readonly others: Others;
@@ -40,14 +41,15 @@ export class AnswerView {
   constructor(parts: AnswerParts) {
     this.parts = parts;
     this.again = iconButton(RotateCcw, "again", () => parts.again());
+    this.retry = wordButton("tryAgain", () => parts.again());
     this.copy = iconButton(Copy, "copy", () => void this.copyWords());
     this.more = iconButton(ListPlus, "others", () => this.toggleOthers());
     this.others = new Others(parts.words.id === "" ? null : `${parts.words.id}-others`);
     parts.box.append(
       this.state,
       this.problem,
-      this.others.element,
       h("div", { class: "actions" }, ...(parts.actions ?? []), this.copy, this.again, this.more),
+      this.others.element,
     );
   }
 
@@ -69,14 +71,16 @@ export class AnswerView {
       setText(words, text);
     }
     setAttribute(words, "lang", text === "" ? null : languageOf(text));
-    this.again.hidden = !ended || (problem !== null && !problem.retryable && where === "picture");
+    const mayRetry = ended && (problem === null || problem.retryable || where !== "picture");
+    this.again.hidden = !mayRetry || problem !== null;
+    this.retry.hidden = !mayRetry;
     this.copy.hidden = !ended || text === "";
     this.more.hidden = !ended || text === "";
     setAttribute(this.more, "aria-expanded", String(answer.more !== null && this.others.open));
     this.others.update(answer.more, text);
     this.problem.hidden = problem === null;
     setAttribute(this.problem, "data-error-code", problem?.code ?? null);
-    if (problem !== null) this.problem.replaceChildren(...problemWords(problem, where));
+    if (problem !== null) this.problem.replaceChildren(...problemWords(problem, where), this.retry);
   }
 
   /** Where no word comes for long, the engine may be starting anew behind this: it is said that something goes on. */

@@ -75,10 +75,6 @@ export class Composer {
     this.enable();
   }
 
-  focus(): void {
-    this.field.focus({ preventScroll: true });
-  }
-
   private submit(): void {
     const question = this.field.value.trim();
     if (question === "" || this.field.disabled) return;

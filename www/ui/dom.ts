@@ -87,6 +87,21 @@ export function setAttribute(element: Element, name: string, value: string | nul
   else if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
+/** Can have the focus: it is there, and nothing hides it. */
+export const isShown = (element: Element): boolean => element.getClientRects().length > 0;
+
+/** Makes a change to what is under `root`. Where that moves what has the focus, it has it again; where that hides or removes it, what `next` finds has it. */
+export function keepFocus(root: Element, change: () => void, next: () => HTMLElement | null | undefined): void {
+  const had = document.activeElement;
+  const inside = had instanceof HTMLElement && root.contains(had);
+  change();
+  const now = document.activeElement;
+  if (!inside) return;
+  if (now !== had && now !== document.body) return; // whoever made the change has seen to it
+  if (!isShown(had)) next()?.focus({ preventScroll: true });
+  else if (now !== had) had.focus({ preventScroll: true });
+}
+
 /** Keeps one child per item, in the items' order; what stays is updated in place and keeps its focus. */
 export class Keyed<T> {
   private readonly rows = new Map<string | number, { readonly element: HTMLElement; update(item: T): void }>();

@@ -1,6 +1,6 @@
 /** Pictures from outside: dropped anywhere on the page, pasted, or chosen. */
 
-import { byId, setAttribute } from "./dom.js";
+import { byId, h, say, setAttribute } from "./dom.js";
 import { type Found, fromDrop, fromFiles } from "./files.js";
 
 export interface DropEvents {
@@ -45,6 +45,10 @@ export function listenForPictures({ take, address }: DropEvents): { choose(): vo
 
   return { choose: () => input.click() };
 }
+
+/** What a view without pictures asks for: fingers drop nothing. */
+export const emptyTitle = (): HTMLElement =>
+  h("h2", {}, say(h("span", { class: "by-mouse" }), "dropPictures"), say(h("span", { class: "by-touch" }), "choosePicturesOrFolder"));
 
 /** The address that a text is; null for anything else. */
 export function httpAddress(text: string): URL | null {

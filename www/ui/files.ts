@@ -62,27 +62,49 @@ export async function fromFolder(folder: FileSystemDirectoryHandle, above = fold
 const isDirectory = (handle: FileSystemHandle): handle is FileSystemDirectoryHandle => handle.kind === "directory";
 const isFileHandle = (handle: FileSystemHandle): handle is FileSystemFileHandle => handle.kind === "file";
 
-/** The part of the File System Access API that TypeScript does not know. */
+/** The parts of the File System Access API that TypeScript does not know. */
 interface Picker {
   showDirectoryPicker(options: { id: string; mode: "read" | "readwrite" }): Promise<FileSystemDirectoryHandle>;
 }
 const hasPicker = (value: object): value is Picker => "showDirectoryPicker" in value && typeof value.showDirectoryPicker === "function";
+interface Guarded {
+  queryPermission(how: { mode: "read" }): Promise<PermissionState>;
+  requestPermission(how: { mode: "read" }): Promise<PermissionState>;
+}
+const isGuarded = (handle: object): handle is Guarded => "requestPermission" in handle && typeof handle.requestPermission === "function";
+
+/** Whether a folder of an earlier visit may be read. `ask`: the visitor is asked for it, which needs a click. */
+export async function allowed(handle: FileSystemDirectoryHandle, ask: boolean): Promise<boolean> {
+  if (!isGuarded(handle)) return true;
+  const answer = ask ? handle.requestPermission({ mode: "read" }) : handle.queryPermission({ mode: "read" });
+  return (await answer.catch(() => "denied")) === "granted";
+}
 
 /** A folder of the visitor's choice: its handle where the browser has them, its files elsewhere; null where nothing was chosen. */
-export async function chooseFolder(
+export async function pickFolder(
+  id: "pictures" | "models",
   mode: "read" | "readwrite" = "read",
-): Promise<{ handle: FileSystemDirectoryHandle | null; found: Found[] } | null> {
+): Promise<FileSystemDirectoryHandle | readonly File[] | null> {
   if (hasPicker(window)) {
     try {
-      const handle = await window.showDirectoryPicker({ id: "pictures", mode });
-      return { handle, found: await fromFolder(handle) };
+      return await window.showDirectoryPicker({ id, mode });
     } catch (error) {
       if (error instanceof DOMException && error.name === "AbortError") return null;
       throw error;
     }
   }
   const files = await chooseFiles({ folder: true });
-  return files.length === 0 ? null : { handle: null, found: fromFiles(files).filter(({ file }) => isPicture(file)) };
+  return files.length === 0 ? null : files;
+}
+
+/** The pictures of a folder that is chosen now, and its handle where the browser has them; null where nothing was chosen. */
+export async function chooseFolder(
+  mode: "read" | "readwrite" = "read",
+): Promise<{ handle: FileSystemDirectoryHandle | null; found: Found[] } | null> {
+  const picked = await pickFolder("pictures", mode);
+  if (picked === null) return null;
+  if ("kind" in picked) return { handle: picked, found: await fromFolder(picked) };
+  return { handle: null, found: fromFiles(picked).filter(({ file }) => isPicture(file)) };
 }
 
 /** Through an <input>, which every browser has. */

@@ -1,7 +1,7 @@
 /** The dropped pictures in a row, then the samples that were not tried. One stop for Tab; arrow keys move inside. */
 
 import { Camera, ImageOff, Link, Plus } from "lucide";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute } from "./dom.js";
+import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute } from "./dom.js";
 import type { Picture, Sample, State } from "./state.js";
 import { w } from "./words.js";
 
@@ -43,12 +43,12 @@ export class Filmstrip {
     this.nav.hidden = pictures.length === 0;
     const moved = this.current !== current;
     this.current = current;
-    this.pictures.render(pictures);
+    const showing = () => this.nav.querySelector<HTMLElement>('[aria-current="true"]');
+    keepFocus(this.nav, () => this.pictures.render(pictures), showing);
     const tried = new Set(pictures.map(({ name }) => name));
     this.samples.render((samples ?? []).filter(({ file }) => !tried.has(file)));
     if (!moved) return;
-    const shown = this.nav.querySelector<HTMLElement>('[aria-current="true"]');
-    shown?.scrollIntoView({ block: "nearest", inline: "nearest" });
+    showing()?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
   private thumb(picture: Picture, events: FilmstripEvents) {
@@ -77,7 +77,6 @@ export class Filmstrip {
     const picture = buttons[at]?.dataset.picture;
     if ((event.key === "Delete" || event.key === "Backspace") && picture !== undefined) {
       events.remove(Number(picture));
-      requestAnimationFrame(() => this.nav.querySelector<HTMLElement>('[aria-current="true"]')?.focus());
       return;
     }
     const to = { ArrowLeft: at - 1, ArrowRight: at + 1, Home: 0, End: buttons.length - 1 }[event.key];

@@ -1,6 +1,7 @@
 /** Brings the model that captions and answers: which one, whether it is fetched unasked, how far it is. */
 
-import { type Blip2, Blip2Error, type Engine, type IndexFacts, type Totals } from "../index.js";
+import type { Blip2, DeviceReport, Engine, IndexFacts, Source, Totals } from "../index.js";
+import { type Choice, choose, chosen, closedFolder, keyOf, problemWith, sourceOf } from "./choice.js";
 import { keep, kept } from "./kept.js";
 import type { Problem } from "./state.js";
 import { taken } from "./turns.js";
@@ -9,9 +10,10 @@ import { type Page, problemOf } from "./writer.js";
 
 /** More than this is fetched only after a click. */
 const UNASKED = 50e6;
-const KEY = "blip2-model";
 /** Set while a large model is being loaded: found at the start, the tab died of it (iOS does that), and it is not tried again unasked. */
 const MARK = "blip2-loading";
+/** So long without a device, and the engine is still being fetched. */
+const SLOW_MS = 2500;
 /** So long without a byte, and the reason may be another tab. */
 const QUIET_MS = 1500;
 
@@ -43,21 +45,26 @@ export class Loader {
     const { signal } = abort;
     const { dispatch } = this.page;
     dispatch({ type: "model", model: { phase: "starting" } });
+    let choice: Choice | null = null;
     try {
-      const address = modelAddress();
-      dispatch({ type: "device", device: await this.engine.device() });
-      const { bytes, cached, index } = await this.engine.inspect(address, { signal });
+      choice = await chosen("ask");
+      const closed = await closedFolder(choice, asked);
+      dispatch({ type: "device", device: await this.device() });
+      if (closed !== null) return dispatch({ type: "model", model: { phase: "offered", bytes: 0, arrived: 0, closed } });
+      const source = sourceOf(choice);
+      const { bytes, cached, index } = await this.engine.inspect(source, { signal });
       dispatch({ type: "ui", ui: index.ui });
-      const died = bytes > UNASKED && kept(MARK) === address.href;
-      if (!asked && (bytes - cached > UNASKED || died)) return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached } });
-      if (finds(index)) return dispatch({ type: "model", model: { phase: "failed", problem: finder(address) } });
+      const died = bytes > UNASKED && kept(MARK) === keyOf(choice);
+      if (!asked && (bytes - cached > UNASKED || died))
+        return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached, closed: null } });
+      if (finds(index)) return dispatch({ type: "model", model: { phase: "failed", problem: finder(choice) } });
       const stages = inOrder(index.stages);
       const tell = (totals: Totals | null, elsewhere: boolean) => dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere } });
       tell(null, false);
-      keep(MARK, bytes > UNASKED ? address.href : null);
+      keep(MARK, bytes > UNASKED ? keyOf(choice) : null);
       // For one that is downloaded by a click, the browser may be asked to keep it.
-      if (asked && bytes > UNASKED) void navigator.storage?.persist?.().catch(() => {});
-      const blip2 = await this.fetch(address, signal, tell);
+      if (asked && bytes > UNASKED && choice instanceof URL) void navigator.storage?.persist?.().catch(() => {});
+      const blip2 = await this.fetch(source, signal, tell);
       keep(MARK, null);
       const { storageError } = blip2;
       dispatch({ type: "ui", ui: blip2.info.index.ui });
@@ -70,12 +77,21 @@ export class Loader {
       keep(MARK, null);
       if (this.abort !== abort) return; // another one is being loaded
       if (signal.aborted) return this.offerAgain();
-      dispatch({ type: "model", model: { phase: "failed", problem: problemOf(error) } });
+      dispatch({ type: "model", model: { phase: "failed", problem: problemWith(error, choice) } });
       this.page.announce(w.modelFailed);
     }
   }
 
-  private async fetch(address: URL, signal: AbortSignal, tell: (totals: Totals | null, elsewhere: boolean) => void): Promise<Blip2> {
+  private async device(): Promise<DeviceReport> {
+    const clock = setTimeout(() => this.page.dispatch({ type: "model", model: { phase: "starting", slow: true } }), SLOW_MS);
+    try {
+      return await this.engine.device();
+    } finally {
+      clearTimeout(clock);
+    }
+  }
+
+  private async fetch(source: Source, signal: AbortSignal, tell: (totals: Totals | null, elsewhere: boolean) => void): Promise<Blip2> {
     let latest: Totals | null = null;
     let heard = performance.now();
     const ask = async () => {
@@ -84,7 +100,7 @@ export class Loader {
     };
     const clock = setInterval(() => void ask(), QUIET_MS);
     try {
-      const blip2 = await this.engine.load(address, {
+      const blip2 = await this.engine.load(source, {
         signal,
         until: "retrieval",
         onProgress: ({ totals }) => {
@@ -114,8 +130,8 @@ export class Loader {
   }
 
   /** Takes another model from now on; null: the page's own. */
-  async choose(address: string | null): Promise<void> {
-    if (!keep(KEY, address)) chosen = address; // for this visit
+  async choose(choice: Choice | null): Promise<void> {
+    await choose("ask", choice);
     const here = new URL(location.href);
     here.searchParams.delete("model");
     history.replaceState(history.state, "", here);
@@ -125,49 +141,16 @@ export class Loader {
   private offerAgain(): void {
     const { state, dispatch } = this.page;
     const totals = state.model.phase === "loading" ? state.model.totals : null;
-    dispatch({ type: "model", model: { phase: "offered", bytes: totals?.total ?? 0, arrived: totals?.loaded ?? 0 } });
+    dispatch({ type: "model", model: { phase: "offered", bytes: totals?.total ?? 0, arrived: totals?.loaded ?? 0, closed: null } });
   }
 }
 
 /** A model without a part that speaks: for Find, and for nothing that is done here. */
 export const finds = ({ stages }: IndexFacts): boolean => stages.language === 0;
 
-const finder = ({ href }: URL): Problem => ({
+const finder = (choice: Choice): Problem => ({
   code: "input-invalid",
-  message: `${href} has no language model`,
+  message: `${keyOf(choice)} has no language model`,
   retryable: false,
-  finder: true,
+  about: "finder",
 });
-
-let chosen: string | null = null;
-
-/** The page's own. */
-export const ownModel = (): URL =>
-  new URL(document.querySelector<HTMLMetaElement>('meta[name="blip2-model"]')?.content ?? "models/demo/", document.baseURI);
-
-const FIND_KEY = "blip2-find-model";
-
-/** The model of Find: what the visitor has chosen, or the page's own. */
-export function findModel(): URL {
-  const own = document.querySelector<HTMLMetaElement>('meta[name="blip2-retrieval"]')?.content ?? "models/demo-retrieval/";
-  const taken = kept(FIND_KEY);
-  return new URL(taken !== null && URL.canParse(taken, document.baseURI) ? taken : own, document.baseURI);
-}
-
-/** From now on, and on the next visit; null: the page's own. */
-export function chooseFindModel(address: string | null): void {
-  keep(FIND_KEY, address);
-}
-
-/** What a link names, what the visitor has chosen, or the page's own. A link may name only what this site serves. */
-export function modelAddress(): URL {
-  const asked = new URLSearchParams(location.search).get("model");
-  if (asked === null) {
-    const taken = chosen ?? kept(KEY);
-    return taken !== null && URL.canParse(taken, document.baseURI) ? new URL(taken, document.baseURI) : ownModel();
-  }
-  const address = new URL(asked, document.baseURI);
-  if (address.origin === location.origin) return address;
-  const reason = "this page loads models from its own site only";
-  throw new Blip2Error("input-invalid", { argument: "model", reason }, { message: `model: ${reason}`, hint: "", retryable: false });
-}

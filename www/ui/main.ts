@@ -1,11 +1,12 @@
 /** The page: a user of blip2-web like any other. Wires events to state, state to view, and gives the engine what it has to do. */
 
 import { createEngine, type DeviceWish } from "../index.js";
+import { type Choice, choose } from "./choice.js";
 import { translate } from "./dom.js";
 import { listenForPictures } from "./drop.js";
 import { type Found, fromFiles } from "./files.js";
-import { chooseFindModel, Loader } from "./loader.js";
-import { keepForOffline, takeHandedPictures } from "./offline.js";
+import { Loader } from "./loader.js";
+import { fetched, keepForOffline, takeHandedPictures } from "./offline.js";
 import { Routes } from "./routes.js";
 import { keep, load, type Settings } from "./settings.js";
 import { type Action, reduce, type Route, type Sample, START, type State, type Turn } from "./state.js";
@@ -36,7 +37,10 @@ const view = new View({
   camera: () => void openCamera(),
   address: () => void openAddress(),
   sample: sample => addSources([{ name: sample.file, source: new URL(sample.file, new URL("samples/", document.baseURI)) }]),
-  show: picture => dispatch({ type: "show", picture }),
+  show: picture => {
+    dispatch({ type: "show", picture });
+    void writer.work();
+  },
   remove,
   unshowable: picture => dispatch({ type: "unshowable", picture }),
   draft: draft => state.current !== null && dispatch({ type: "draft", picture: state.current, draft }),
@@ -128,22 +132,25 @@ function wantedDevice(): DeviceWish {
 
 let camera: import("./camera.js").CameraBox | undefined;
 async function openCamera(): Promise<void> {
-  const { CameraBox } = await import("./camera.js");
-  camera ??= new CameraBox(file => add(fromFiles([file])));
+  const part = await fetched(import("./camera.js"));
+  if (part === null) return;
+  camera ??= new part.CameraBox(file => add(fromFiles([file])));
   await camera.open();
 }
 
 let address: import("./camera.js").AddressBox | undefined;
 async function openAddress(): Promise<void> {
-  const { AddressBox } = await import("./camera.js");
-  address ??= new AddressBox(url => void addAddress(url));
+  const part = await fetched(import("./camera.js"));
+  if (part === null) return;
+  address ??= new part.AddressBox(url => void addAddress(url));
   address.open();
 }
 
 let settings: import("./settings_sheet.js").SettingsSheet | undefined;
 async function openSettings(): Promise<void> {
-  const { SettingsSheet } = await import("./settings_sheet.js");
-  settings ??= new SettingsSheet({ change: changeSettings, speak: language => void changeLanguage(language) });
+  const part = await fetched(import("./settings_sheet.js"));
+  if (part === null) return;
+  settings ??= new part.SettingsSheet({ change: changeSettings, speak: language => void changeLanguage(language) });
   settings.open(state.settings, state.ui);
 }
 
@@ -154,7 +161,7 @@ function changeSettings(changed: Settings): void {
 }
 
 async function changeLanguage(language: Language): Promise<void> {
-  await speak(language);
+  if ((await fetched(speak(language).then(() => language))) === null) return;
   translate(document);
   view.show(state);
   routes.translated();
@@ -164,13 +171,14 @@ async function changeLanguage(language: Language): Promise<void> {
 
 let models: import("./models/models.js").ModelsSheet | undefined;
 async function openModels(): Promise<void> {
-  const { ModelsSheet } = await import("./models/models.js");
-  models ??= new ModelsSheet({ engine, loader, find: address => void findWith(address) });
+  const part = await fetched(import("./models/models.js"));
+  if (part === null) return;
+  models ??= new part.ModelsSheet({ engine, loader, find: choice => void findWith(choice) });
   await models.open(state);
 }
 
-async function findWith(address: string): Promise<void> {
-  chooseFindModel(address);
+async function findWith(choice: Choice): Promise<void> {
+  await choose("find", choice);
   await routes.renew("find");
   routes.go("find");
 }
@@ -204,6 +212,9 @@ for (const change of ["online", "offline"] as const) {
   window.addEventListener(change, () => {
     dispatch({ type: "online", online: change === "online" });
     if (change === "offline") view.announce(w.offlineNow);
+    const { model } = state;
+    // What had begun goes on by itself.
+    if (change === "online" && model.phase === "failed" && model.problem.code === "network") void loader.load(true);
   });
 }
 
@@ -213,4 +224,4 @@ const loaded = loader.load(false);
 void routes.start();
 void takeHandedPictures(add);
 // Once the visitor has what is needed now: the network is theirs first.
-void loaded.then(() => keepForOffline(engine.device().then(({ kind }) => kind)));
+void loaded.then(() => keepForOffline(async () => (await engine.device()).kind));

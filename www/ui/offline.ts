@@ -2,17 +2,18 @@
 
 import type { DeviceKind } from "../index.js";
 import { h, say, wordButton } from "./dom.js";
+import type { Said } from "./words.js";
 import { type Found, fromFiles } from "./files.js";
 
 /** Does nothing where the site has no service worker: in development, and on plain http. */
-export async function keepForOffline(device: Promise<DeviceKind>): Promise<void> {
+export async function keepForOffline(device: () => Promise<DeviceKind>): Promise<void> {
   const script = document.querySelector<HTMLMetaElement>('meta[name="blip2-offline"]')?.content;
   if (script === undefined || !("serviceWorker" in navigator)) return;
   try {
     const registration = await navigator.serviceWorker.register(new URL(script, document.baseURI));
     watchForUpdates(registration);
     const { active } = await navigator.serviceWorker.ready;
-    active?.postMessage(`wasm/blip2_${await device}_bg.wasm`);
+    active?.postMessage(`wasm/blip2_${await device()}_bg.wasm`);
   } catch {
     return; // a browser that refuses it shows the page all the same
   }
@@ -22,17 +23,12 @@ export async function keepForOffline(device: Promise<DeviceKind>): Promise<void>
 function watchForUpdates(registration: ServiceWorkerRegistration): void {
   const offer = () => {
     const { waiting } = registration;
-    if (waiting === null || navigator.serviceWorker.controller === null || document.getElementById("update") !== null) return;
+    if (waiting === null || navigator.serviceWorker.controller === null) return;
     const take = () => {
       navigator.serviceWorker.addEventListener("controllerchange", () => location.reload(), { once: true });
       waiting.postMessage("take over");
     };
-    const bar = h("div", { id: "update", role: "status" }, say(h("p", {}), "updateReady"));
-    bar.append(
-      wordButton("later", () => bar.remove(), "text"),
-      wordButton("reload", take, "plain main"),
-    );
-    document.body.append(bar);
+    offerReload("updateReady", take);
   };
   const follow = () => {
     const { installing } = registration;
@@ -41,6 +37,27 @@ function watchForUpdates(registration: ServiceWorkerRegistration): void {
   offer();
   follow(); // it may be on its way already
   registration.addEventListener("updatefound", follow);
+}
+
+/** A bar over the page, unless there is one. */
+function offerReload(why: Said, reload: () => void): void {
+  if (document.getElementById("update") !== null) return;
+  const bar = h("div", { id: "update", role: "status" }, say(h("p", {}), why));
+  bar.append(
+    wordButton("later", () => bar.remove(), "text"),
+    wordButton("reload", reload, "plain main"),
+  );
+  document.body.append(bar);
+}
+
+/** A part of the page that is fetched when it is first wanted; null where that fails. The browser does not try again by itself: only a new page does. */
+export async function fetched<T>(part: Promise<T>): Promise<T | null> {
+  try {
+    return await part;
+  } catch {
+    offerReload("partMissing", () => location.reload());
+    return null;
+  }
 }
 
 interface LaunchQueue {

@@ -31,9 +31,10 @@ export class Others {
     this.open = this.wanted;
     if (more === null) return;
     setAttribute(this.element, "data-status", more.status === "working" || more.status === "waiting" ? "streaming" : more.status);
-    const failed = more.problem === null ? "" : explain(more.problem, "answer").happened;
-    setText(this.state, more.status === "done" ? "" : more.status === "failed" ? failed : w.searchingOthers);
     const others = more.candidates.filter(candidate => candidate.text !== text);
+    const failed = more.problem === null ? "" : explain(more.problem, "answer").happened;
+    const done = others.length === 0 ? w.noOthers : "";
+    setText(this.state, more.status === "done" ? done : more.status === "failed" ? failed : w.searchingOthers);
     this.list.replaceChildren(...others.map(candidate => row(candidate, more.candidates[0]?.score ?? null)));
   }
 }
@@ -41,6 +42,6 @@ export class Others {
 function row({ text, score }: More["candidates"][number], best: number | null): HTMLElement {
   const share = score === null || best === null ? 1 : Math.exp(score - best);
   const bar = h("meter", { min: 0, max: 1, value: share.toFixed(4), "aria-label": w.likelihood });
-  const number = score === null ? "" : score.toFixed(3);
+  const number = score === null ? "" : score.toFixed(3).replace("-", "−");
   return h("li", { title: number }, h("span", { lang: languageOf(text) }, text), bar, h("span", { class: "score", "aria-hidden": "true" }, number));
 }

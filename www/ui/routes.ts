@@ -1,8 +1,10 @@
 /** Ask, find, batch: which of them is shown. The last two are fetched when they are first wanted. The address says where one is, so that Back works. */
 
 import type { Blip2, Engine } from "../index.js";
+import { chosen } from "./choice.js";
 import { byId, h, setAttribute } from "./dom.js";
 import type { Found } from "./files.js";
+import { fetched } from "./offline.js";
 import type { Loader } from "./loader.js";
 import type { Route, State } from "./state.js";
 
@@ -67,8 +69,9 @@ export class Routes {
   /** Pictures go to the view that is shown; false where that is Ask. */
   async take(found: readonly Found[]): Promise<boolean> {
     if (this.route === "ask") return false;
-    (await this.place(this.route)).take(found);
-    return true;
+    const place = await fetched(this.place(this.route));
+    place?.take(found);
+    return place !== null;
   }
 
   changed(state: State): void {
@@ -86,7 +89,7 @@ export class Routes {
     this.places.delete(route);
     this.ready.delete(route);
     old?.end();
-    if (this.route === route) (await this.place(route)).enter();
+    if (this.route === route) (await fetched(this.place(route)))?.enter();
   }
 
   private async enter(): Promise<void> {
@@ -104,8 +107,8 @@ export class Routes {
     }
     for (const name of ["find", "batch"] as const) byId(name, HTMLElement).hidden = route !== name;
     if (route !== "ask") {
-      const place = await this.place(route);
-      if (routeOf(location.hash) === route) place.enter();
+      const place = await fetched(this.place(route));
+      if (routeOf(location.hash) === route) place?.enter();
     }
     // Once the view has been painted again.
     requestAnimationFrame(() => requestAnimationFrame(() => window.scrollTo({ top: this.scrolled.get(route) ?? 0, behavior: "instant" })));
@@ -122,11 +125,21 @@ export class Routes {
 
   private async make(route: Lazy): Promise<Place> {
     const style = styled(`${route}.css`);
-    const place = route === "find" ? new (await import("./find/find.js")).Find(this.shell) : new (await import("./batch/batch.js")).Batch(this.shell);
+    const place = await (route === "find" ? this.makeFind() : this.makeBatch());
     await style;
     this.ready.set(route, place);
     if (this.state !== null) place.changed(this.state);
     return place;
+  }
+
+  private async makeFind(): Promise<Place> {
+    const [{ Find }, choice] = await Promise.all([import("./find/find.js"), chosen("find")]);
+    return new Find(this.shell, choice);
+  }
+
+  private async makeBatch(): Promise<Place> {
+    const { Batch } = await import("./batch/batch.js");
+    return new Batch(this.shell);
   }
 }
 

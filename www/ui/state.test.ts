@@ -171,3 +171,16 @@ test("other ways that failed or were stopped leave the text as it is", () => {
     assert.equal(nextJob(state), null);
   }
 });
+
+test("what a model has looked at before it could speak counts for that model alone", () => {
+  const seen = after(add(1, 2), { type: "ahead", picture: 2, ahead: "done" });
+  assert.deepEqual(
+    seen.pictures.map(({ ahead }) => ahead),
+    ["no", "done"],
+  );
+  const other = reduce(seen, { type: "model", model: { phase: "starting" } });
+  assert.deepEqual(
+    other.pictures.map(({ ahead }) => ahead),
+    ["no", "no"],
+  );
+});

@@ -8,17 +8,18 @@ export type Route = "ask" | "find" | "batch";
 
 /** An error as the page shows it. */
 export interface Problem {
-  /** Not an error of the engine's: a model for Find was to caption. */
-  readonly finder?: true;
+  /** What the code alone does not say: a model for Find was to caption; a folder of the disk is gone or was changed; it holds no model; nothing is there. */
+  readonly about?: "finder" | "folder" | "noModel" | "missing";
   readonly code: Code;
   readonly message: string;
   readonly retryable: boolean;
 }
 
 export type Model =
-  | { readonly phase: "starting" }
-  /** Too large to be fetched unasked. arrived: bytes that are here already. */
-  | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number }
+  /** slow: long enough that it can only be the engine, which is on its way. */
+  | { readonly phase: "starting"; readonly slow?: true }
+  /** Too large to be fetched unasked. arrived: bytes that are here already. closed: the name of a folder that the visitor has to open again. */
+  | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number; readonly closed: string | null }
   /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. */
   | { readonly phase: "loading"; readonly totals: Totals | null; readonly stages: readonly number[]; readonly elsewhere: boolean }
   | { readonly phase: "ready"; readonly info: ModelInfo; readonly notKept: Problem | null }
@@ -61,6 +62,8 @@ export interface Picture {
   readonly draft: string;
   /** The browser cannot show it (the engine may still read it). */
   readonly hidden: boolean;
+  /** Whether the model looks at it, or has, before it can speak. */
+  readonly ahead: "no" | "now" | "done";
 }
 
 /** What is to be written: the caption of a picture, or the answer of one of its turns; or more of what they might say. */
@@ -120,6 +123,7 @@ export type Action =
   | { readonly type: "show"; readonly picture: number }
   | { readonly type: "remove"; readonly picture: number }
   | { readonly type: "unshowable"; readonly picture: number }
+  | { readonly type: "ahead"; readonly picture: number; readonly ahead: Picture["ahead"] }
   | { readonly type: "draft"; readonly picture: number; readonly draft: string }
   /** after: the turn that it follows; the last one shown if absent. */
   | {
@@ -156,13 +160,21 @@ export function reduce(state: State, action: Action): State {
     case "online":
       return { ...state, online: action.online };
     case "model":
-      return { ...state, model: action.model };
+      return { ...state, model: action.model, pictures: action.model.phase === "starting" ? unseen(state.pictures) : state.pictures };
     case "ui":
       return { ...state, ui: action.ui };
     case "samples":
       return { ...state, samples: action.samples };
     case "add": {
-      const added = action.pictures.map(picture => ({ ...picture, caption: WAITING, turns: [], tip: null, draft: "", hidden: false }));
+      const added = action.pictures.map(picture => ({
+        ...picture,
+        caption: WAITING,
+        turns: [],
+        tip: null,
+        draft: "",
+        hidden: false,
+        ahead: "no" as const,
+      }));
       return { ...state, pictures: [...state.pictures, ...added], current: added[0]?.id ?? state.current };
     }
     case "show":
@@ -171,6 +183,8 @@ export function reduce(state: State, action: Action): State {
       return remove(state, action.picture);
     case "unshowable":
       return change(state, action.picture, picture => ({ ...picture, hidden: true }));
+    case "ahead":
+      return change(state, action.picture, picture => ({ ...picture, ahead: action.ahead }));
     case "draft":
       return change(state, action.picture, picture => ({ ...picture, draft: action.draft }));
     case "ask": {
@@ -256,8 +270,10 @@ function newestAfter({ turns }: Picture, id: number): number {
 export const currentPicture = (state: State): Picture | undefined => state.pictures.find(({ id }) => id === state.current);
 
 /** Whether a picture cannot be asked about: the model could not be shown it. */
-export const isBroken = ({ caption }: Picture): boolean =>
-  caption.status === "failed" && ["image-undecodable", "image-too-large", "file"].includes(caption.problem?.code ?? "");
+export const isBroken = ({ caption }: Picture): boolean => caption.status === "failed" && caption.problem !== null && isOfPicture(caption.problem);
+
+/** It is the picture's own fault, whichever model looks at it. */
+export const isOfPicture = ({ code }: Problem): boolean => ["image-undecodable", "image-too-large", "file"].includes(code);
 
 /** Suggested questions that were not yet asked about this picture. */
 export function suggestions({ ui, own }: State, picture: Picture): readonly string[] {
@@ -266,6 +282,9 @@ export function suggestions({ ui, own }: State, picture: Picture): readonly stri
 }
 
 export const sameJob = (a: Job | null, b: Job | null): boolean => a?.picture === b?.picture && a?.turn === b?.turn && a?.more === b?.more;
+
+/** Another model has looked at nothing yet. */
+const unseen = (pictures: readonly Picture[]): Picture[] => pictures.map(picture => ({ ...picture, ahead: "no" }));
 
 function change(state: State, id: number, how: (picture: Picture) => Picture): State {
   return { ...state, pictures: state.pictures.map(picture => (picture.id === id ? how(picture) : picture)) };

@@ -40,6 +40,7 @@ export class Talk {
   private state: State | null = null;
   private shown: number | null = null;
   private turnCount = 0;
+  private failing = false;
 
   constructor(events: TalkEvents, look: Look) {
     this.look = look;
@@ -85,10 +86,6 @@ export class Talk {
     this.follow(turns.length, other);
   }
 
-  focus(): void {
-    this.composer.focus();
-  }
-
   private doing(answer: Answer, job: Job, active: string): string {
     if (answer.status === "streaming" || (this.state !== null && sameJob(this.state.running, job))) return active;
     if (this.state?.model.phase !== "ready") return "";
@@ -98,7 +95,7 @@ export class Talk {
   private turn(turn: Turn, events: TalkEvents) {
     const answer = h("p", { class: "answer" });
     const question = h("p", { class: "question", lang: languageOf(turn.question) }, turn.question);
-    const edit = iconButton(Pencil, "edit", () => openEditor(question, turn, events));
+    const edit = iconButton(Pencil, "edit", () => openEditor(question, turn, events, edit));
     const branches = new Branches(events);
     const element = h("li", { class: "turn" }, h("div", { class: "asked" }, question, branches.element), answer);
     const job = (): Job => ({ picture: this.shown ?? 0, turn: turn.id });
@@ -130,7 +127,11 @@ export class Talk {
     const last = byId("turns", HTMLElement).lastElementChild;
     const streams = this.state?.running?.picture === this.shown && last?.getAttribute("data-status") === "streaming";
     const below = last === null ? 0 : last.getBoundingClientRect().bottom - window.innerHeight;
-    if (added || (streams && Math.abs(below) < 100)) last?.scrollIntoView({ block: "nearest" });
+    // What went wrong takes more room than the words did, and ends with what can be done.
+    const failing = last?.getAttribute("data-status") === "failed";
+    const failed = failing && !this.failing && !other;
+    this.failing = failing;
+    if (added || failed || (streams && Math.abs(below) < 100)) last?.scrollIntoView({ block: "nearest" });
   }
 }
 
@@ -166,8 +167,8 @@ class Branches {
   }
 }
 
-/** The question becomes a field: Enter asks anew, Escape leaves it as it was. */
-function openEditor(question: HTMLElement, turn: Turn, events: TalkEvents): void {
+/** The question becomes a field: Enter asks anew, Escape leaves it as it was. Both lead back to `from`. */
+function openEditor(question: HTMLElement, turn: Turn, events: TalkEvents, from: HTMLElement): void {
   const field = say(
     h("input", { type: "text", class: "field", value: turn.question, enterkeyhint: "send", autocomplete: "off" }),
     "editQuestion",
@@ -182,12 +183,14 @@ function openEditor(question: HTMLElement, turn: Turn, events: TalkEvents): void
   sendsWithEnter(field, () => {
     const words = field.value.trim();
     close();
+    from.focus();
     if (words !== "") events.edit(turn, words);
   });
   field.addEventListener("keydown", event => {
     if (event.key !== "Escape" || event.isComposing) return;
     event.stopPropagation();
     close();
+    from.focus();
   });
   field.addEventListener("blur", close);
   question.replaceWith(field);

@@ -3,7 +3,7 @@
 import { ArrowUp, Camera, ImageOff, Link, SlidersHorizontal, Square, X } from "lucide";
 import { problemWords } from "./answer.js";
 import { Bar } from "./bar.js";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, wordButton } from "./dom.js";
+import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, wordButton } from "./dom.js";
 import { Filmstrip, type FilmstripEvents, sampleThumb } from "./filmstrip.js";
 import { Look, type LookEvents } from "./look/look.js";
 import { currentPicture, isBroken, type Problem, type Sample, type State } from "./state.js";
@@ -38,6 +38,7 @@ export class View {
   private readonly samples: Keyed<Sample>;
   private readonly loadButton: HTMLButtonElement;
   private readonly cancelButton: HTMLButtonElement;
+  private readonly modelsButton: HTMLButtonElement;
   private readonly useCpu = say(h("a", { class: "plain", hidden: true }), "useCpu");
   private state: State | null = null;
   private problem: Problem | null = null;
@@ -55,7 +56,8 @@ export class View {
     );
     this.loadButton = h("button", { type: "button", class: "plain", onclick: () => events.load() });
     this.cancelButton = wordButton("cancel", () => events.cancelLoad());
-    byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton);
+    this.modelsButton = wordButton("otherModels", () => events.models());
+    byId("model-actions", HTMLElement).append(this.loadButton, this.useCpu, this.cancelButton, this.modelsButton);
     byId("drop", HTMLButtonElement).addEventListener("click", () => events.choose());
     const ways = [
       [Camera, "fromCamera", () => events.camera()],
@@ -90,7 +92,13 @@ export class View {
     if (this.frame !== 0) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      if (this.state !== null) this.render(this.state);
+      const { state } = this;
+      if (state !== null)
+        keepFocus(
+          byId("main", HTMLElement),
+          () => this.render(state),
+          () => this.next(state),
+        );
     });
   }
 
@@ -101,8 +109,15 @@ export class View {
     live.textContent = sentence;
   }
 
+  /** Where the visitor goes on when what had the focus is gone. */
+  private next({ route, pictures }: State): HTMLElement | undefined {
+    if (route !== "ask") return;
+    if (pictures.length === 0) return byId("drop", HTMLButtonElement);
+    // On a phone the field would pull up the keyboard.
+    return matchMedia("(pointer: fine)").matches ? byId("question", HTMLInputElement) : undefined;
+  }
+
   private render(state: State): void {
-    const hadFocus = this.welcome.contains(document.activeElement);
     const { device, model, pictures, route } = state;
     const asking = route === "ask";
     setAttribute(this.root, "data-view", !asking ? route : pictures.length === 0 ? "welcome" : "ask");
@@ -124,8 +139,6 @@ export class View {
     for (const id of ["stage", "filmstrip", "talk"]) byId(id, HTMLElement).hidden = !asking || pictures.length === 0;
     setText(this.status, statusLine(state));
     this.said = w;
-    // What had the focus is gone: it goes where the visitor goes on. Not on a phone, where it would pull up the keyboard.
-    if (hadFocus && asking && this.welcome.hidden && matchMedia("(pointer: fine)").matches) this.talk.focus();
   }
 
   /** In the place of those that the document came with. */
@@ -144,24 +157,31 @@ export class View {
     setText(byId("picture-name", HTMLElement), picture.name);
   }
 
-  private renderModel({ model, pictures, route }: State): void {
+  private renderModel(state: State): void {
+    const { model, route } = state;
     const { phase } = model;
     const problem = phase === "failed" ? model.problem : phase === "ready" ? model.notKept : null;
     const busy = phase === "starting" || phase === "loading";
     this.progress.hidden = (phase === "ready" && problem === null) || route === "find"; // which has a model of its own
     const totals = phase === "loading" ? model.totals : null;
     const elsewhere = phase === "loading" && model.elsewhere;
-    setText(byId("waiting", HTMLElement), pictures.length === 0 && !elsewhere ? "" : waitingFor(model));
-    const { what, figures } = loading(totals);
+    const picture = currentPicture(state);
+    setText(byId("waiting", HTMLElement), picture === undefined && !elsewhere ? "" : waitingFor(model, picture));
+    setAttribute(byId("waiting", HTMLElement), "data-ahead", picture?.ahead ?? null);
+    const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online: state.online });
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");
     this.bar.hidden = !busy;
     this.bar.show(totals?.loaded ?? 0, totals?.total ?? 0);
     this.bar.divide(phase === "loading" ? model.stages : []);
     this.cancelButton.hidden = (totals?.total ?? 0) < WORTH_CANCELLING;
-    this.loadButton.hidden = phase !== "offered" && (phase !== "failed" || model.problem.finder === true);
+    const about = phase === "failed" ? model.problem.about : undefined;
+    this.loadButton.hidden = phase !== "offered" && (phase !== "failed" || about === "finder");
+    // Where trying again may not help, another way out; and the way to what takes the room.
+    const full = phase === "ready" && problem?.code === "storage-quota";
+    this.modelsButton.hidden = about === undefined && !full && !(phase === "offered" && model.closed !== null);
     this.loadButton.classList.toggle("main", phase === "offered");
-    setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived) : w.tryAgain);
+    setText(this.loadButton, phase === "offered" ? loadWords(model.bytes, model.arrived, model.closed) : w.tryAgain);
     this.renderProblem(problem, phase === "failed" ? "model" : "notice");
   }
 

@@ -15,7 +15,8 @@ test("sizes, times and counts as people say them", () => {
 test("loading says the part in words, bytes, rate and time, and nothing that it does not know", () => {
   assert.deepEqual(loading(TOTALS), { what: "Loading the part that sees", figures: "3.1 MB of 12 MB · 4.0 MB/s · about 2 s left" });
   assert.deepEqual(loading({ ...TOTALS, rate: 0, eta: null, stage: null }), { what: "Loading the model", figures: "3.1 MB of 12 MB" });
-  assert.match(loading({ ...TOTALS, cached: 3.1e6 }).figures, /kept from last time/);
+  assert.match(loading(TOTALS, { online: false }).figures, /^3.1 MB of 12 MB · waits for a connection$/);
+  assert.match(loading({ ...TOTALS, cached: 3.1e6 }).figures, /here already/);
   assert.deepEqual(loading(null), { what: "Getting ready", figures: "" });
 });
 
@@ -64,5 +65,5 @@ test("a waiting picture says what it waits for until the model is there", () => 
   const loading = { phase: "loading", totals: null, stages: [], elsewhere: false } as const;
   assert.notEqual(waitingFor(loading), "");
   assert.match(waitingFor({ ...loading, elsewhere: true }), /another tab/i);
-  assert.notEqual(waitingFor({ phase: "offered", bytes: 1, arrived: 0 }), "");
+  assert.notEqual(waitingFor({ phase: "offered", bytes: 1, arrived: 0, closed: null }), "");
 });

@@ -2,7 +2,7 @@
 
 import type { Code, DeviceReport, Stage, Totals } from "../index.js";
 import { keep, kept } from "./kept.js";
-import type { Model, Problem, State } from "./state.js";
+import type { Model, Picture, Problem, State } from "./state.js";
 import { en } from "./words/en.js";
 
 export type Words = typeof en;
@@ -71,25 +71,27 @@ export const STAGES = ["vision", "qformer", "projection", "language"] as const s
 export const count = (number: number): string => w.large(number);
 
 /** "Loading the part that sees", and the figures beside it. */
-export function loading(totals: Totals | null): { what: string; figures: string } {
-  if (totals === null) return { what: w.gettingReady, figures: "" };
+export function loading(totals: Totals | null, { slow = false, online = true } = {}): { what: string; figures: string } {
+  if (totals === null) return { what: slow ? w.fetchingEngine : w.gettingReady, figures: "" };
   const { loaded, total, cached, rate, eta, stage } = totals;
   const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
   const figures = [w.sizeOf(size(loaded), size(total))];
-  if (cached >= loaded && cached > 0) figures.push(w.keptFromLastTime);
+  if (!online) return { what, figures: [...figures, w.noConnection].join(" · ") };
+  if (cached >= loaded && cached > 0) figures.push(w.hereAlready);
   else if (rate > 0) figures.push(`${size(rate)}/s`);
   if (eta !== null && eta >= 1) figures.push(w.left(duration(eta)));
   return { what, figures: figures.join(" · ") };
 }
 
-/** On the button that fetches a model. */
-export const loadWords = (bytes: number, arrived: number): string => w.loadThis(size(bytes), arrived > 0 ? size(arrived) : null);
+/** On the button that fetches a model, or opens its folder again. */
+export const loadWords = (bytes: number, arrived: number, closed: string | null): string =>
+  closed === null ? w.loadThis(size(bytes), arrived > 0 ? size(arrived) : null) : w.openAgain(closed);
 
 /** What a picture waits for. */
-export function waitingFor(model: Model): string {
+export function waitingFor(model: Model, { ahead }: Pick<Picture, "ahead"> = { ahead: "no" }): string {
   switch (model.phase) {
     case "loading":
-      return model.elsewhere ? w.fetchedElsewhere : w.captionComes;
+      return model.elsewhere ? w.fetchedElsewhere : { no: w.captionComes, now: w.lookedAtNow, done: w.lookedAt }[ahead];
     case "starting":
       return w.captionComes;
     case "offered":
@@ -142,8 +144,8 @@ export function statusLine({ model, device, online, rate }: State): string {
 
 export type Where = "model" | "picture" | "answer" | "notice";
 
-export function explain({ code, finder }: Problem, where: Where): { happened: string; rest: string } {
-  if (finder) return { happened: w.happenedFinder, rest: w.toDoFinder };
+export function explain({ code, about }: Problem, where: Where): { happened: string; rest: string } {
+  if (about !== undefined) return w.problemAbout[about === "missing" && where === "model" ? "noModelThere" : about];
   const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
   const toDo: Partial<Record<Code, string>> = w.toDo;
   return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };

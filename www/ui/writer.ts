@@ -3,7 +3,7 @@
 import { type Attention, type Blip2, type Blip2Image, Blip2Error, type Generated, type Generation } from "../index.js";
 import { moreOptions, options } from "./settings.js";
 import { languageOf } from "./words.js";
-import { type Action, answerOf, type Job, nextJob, type Problem, type State, thread } from "./state.js";
+import { type Action, answerOf, isOfPicture, type Job, nextJob, type Problem, type State, thread } from "./state.js";
 
 /** Pictures whose encoding is kept in the engine; the others are encoded anew when they are asked about. */
 const ENCODED_KEPT = 12;
@@ -71,14 +71,28 @@ export class Writer {
   async work(): Promise<void> {
     if (this.model === null && this.early !== null) {
       const job = nextJob(this.page.state);
-      // What goes wrong is told when its turn comes.
-      if (job !== null && !this.encoded.has(job.picture)) await this.encode(job.picture, this.early, new AbortController().signal).catch(() => {});
+      if (job !== null && !this.encoded.has(job.picture)) await this.lookAhead(job.picture, this.early);
       return;
     }
     while (this.running === null && this.model !== null) {
       const job = nextJob(this.page.state);
       if (job === null) return;
       await this.run(job, this.model);
+    }
+  }
+
+  /** A picture that cannot be read is told of at once; whatever else goes wrong, when its turn comes. */
+  private async lookAhead(picture: number, model: Blip2): Promise<void> {
+    const { dispatch } = this.page;
+    dispatch({ type: "ahead", picture, ahead: "now" });
+    try {
+      await this.encode(picture, model, new AbortController().signal);
+      dispatch({ type: "ahead", picture, ahead: "done" });
+    } catch (error) {
+      dispatch({ type: "ahead", picture, ahead: "no" });
+      if (this.early !== model || !isOfPicture(problemOf(error))) return;
+      this.fail({ picture, turn: null }, error);
+      void this.work();
     }
   }
 
@@ -226,6 +240,9 @@ function tokensPerSecond({ timings: { first_token_ms, total_ms, tokens } }: Gene
 }
 
 export function problemOf(error: unknown): Problem {
-  if (error instanceof Blip2Error) return { code: error.code, message: error.message, retryable: error.retryable };
+  if (error instanceof Blip2Error) {
+    const missing = error.is("network") && (error.facts.status === 404 || error.facts.status === 410);
+    return { code: error.code, message: error.message, retryable: error.retryable, ...(missing && { about: "missing" }) };
+  }
   return { code: "kernel", message: String(error), retryable: true };
 }

@@ -3,7 +3,9 @@
 import { Copy, FolderPlus, ImageOff, ImagePlus, RotateCcw, Trash2, X } from "lucide";
 import { copied } from "../answer.js";
 import { Bar } from "../bar.js";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { confirmed } from "../confirm.js";
+import { byId, h, icon, iconButton, isShown, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { emptyTitle } from "../drop.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
 import type { Place, Shell } from "../routes.js";
 import { DEFAULTS, type Settings } from "../settings.js";
@@ -123,12 +125,12 @@ export class Batch implements Place {
     this.empty = h(
       "div",
       { class: "empty" },
-      say(h("h2", {}), "batchEmpty"),
+      emptyTitle(),
       say(h("p", {}), "batchEmptyRest"),
       h(
         "div",
         { class: "row-of-buttons" },
-        wordButton("choosePictures", () => void this.choose()),
+        wordButton("choosePictures", () => void this.choose(), "plain main"),
         wordButton("chooseFolder", () => void this.chooseFolder()),
         wordButton("trySamples", () => void this.addSamples()),
       ),
@@ -198,7 +200,7 @@ export class Batch implements Place {
       { class: "view-tools" },
       iconButton(ImagePlus, "addPictures", () => void this.choose()),
       iconButton(FolderPlus, "addFolder", () => void this.chooseFolder()),
-      iconButton(Trash2, "clearAll", () => this.clear()),
+      iconButton(Trash2, "clearAll", () => void this.askAndClear()),
     );
     const head = h("div", { class: "task-line" }, say(h("div", { class: "choices", role: "radiogroup" }, ...choices), "task", "label"), tools);
     return h("div", { class: "setup" }, h("div", { class: "task" }, head, this.question, frame), this.preview);
@@ -285,6 +287,11 @@ export class Batch implements Place {
     this.files.delete(row);
     this.dispatch({ type: "remove", row });
     this.soonPreview();
+  }
+
+  private async askAndClear(): Promise<void> {
+    const written = this.state.rows.some(({ text }) => text !== "");
+    if (!written || (await confirmed("clearTitle", "clearRest", "clearAll"))) this.clear();
   }
 
   private clear(): void {
@@ -382,8 +389,26 @@ export class Batch implements Place {
     if (this.frame !== 0) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      this.render();
+      const row = document.activeElement?.closest("#batch-table tbody tr") ?? null;
+      const at = row === null ? -1 : [...(row.parentElement?.children ?? [])].indexOf(row);
+      keepFocus(
+        this.section,
+        () => this.render(),
+        () => this.next(row, at),
+      );
     });
+  }
+
+  /** Where the visitor goes on when what had the focus is gone: `row` was the one that it was in, the `at`-th. */
+  private next(row: Element | null, at: number): HTMLElement | null | undefined {
+    if (this.state.rows.length === 0) return this.empty.querySelector("button");
+    if (row?.isConnected) return row.querySelector<HTMLElement>("button");
+    if (row !== null) {
+      const rows = this.table.querySelectorAll("tbody tr");
+      return rows[Math.min(at, rows.length - 1)]?.querySelector<HTMLElement>(".cell-actions button:last-child");
+    }
+    const task = this.tasks.get(this.state.task);
+    return [this.stopButton, this.runButton, this.againButton].find(button => isShown(button) && !button.disabled) ?? task;
   }
 
   private render(): void {

@@ -3,12 +3,13 @@
 import { FolderPlus, ImagePlus, Pause, Play, Search, Trash2, X } from "lucide";
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
-import { byId, h, icon, iconButton, Keyed, say, setAttribute, setText, translate, wordButton } from "../dom.js";
+import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
+import { confirmed } from "../confirm.js";
+import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
 import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
-import { chooseFindModel, findModel } from "../loader.js";
 import type { Place, Shell } from "../routes.js";
+import { emptyTitle } from "../drop.js";
 import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
-import { problemOf } from "../writer.js";
 import { type Cell, Grid, type Mark } from "./grid.js";
 import { type Item, Library } from "./library.js";
 import { FITS, rank, refined, type Scored } from "./rank.js";
@@ -26,6 +27,7 @@ const SHOWN = 96;
 
 export class Find implements Place {
   private readonly shell: Shell;
+  private readonly choice: Choice;
   private readonly section = byId("find", HTMLElement);
   private readonly field = say(
     h("input", { type: "search", id: "find-field", autocomplete: "off", spellcheck: "false", enterkeyhint: "search" }),
@@ -60,13 +62,18 @@ export class Find implements Place {
   private all = false;
   private phase: "starting" | "offered" | "loading" | "ready" | "failed" = "starting";
   private bytes = { all: 0, here: 0 };
+  /** The model's folder, which the visitor has to open again. */
+  private closed: string | null = null;
   /** Pictures that were given before the tower was known. */
   private early: { found: readonly Found[]; root: FileSystemDirectoryHandle | null }[] = [];
+  /** Folders of the last visit that are not where they were. */
+  private gone: readonly string[] = [];
   private begun = false;
 
-  constructor(shell: Shell) {
+  constructor(shell: Shell, choice: Choice) {
     this.shell = shell;
-    this.seer = new Seer(shell.engine, findModel());
+    this.choice = choice;
+    this.seer = new Seer(shell.engine, choice);
     this.library = new Library(this.seer, new Store(), () => this.show());
     this.grid = new Grid(id => void this.open(id));
     this.suggestions = new Keyed(
@@ -80,7 +87,7 @@ export class Find implements Place {
     const button = (kind: string, onclick: () => void) => h("button", { type: "button", class: kind, onclick });
     this.pauseButton = button("text", () => this.library.pause(!this.library.progress.paused));
     this.loadButton = button("plain main", () => void this.load(true));
-    this.reopenButton = button("plain", () => void this.library.reopen());
+    this.reopenButton = button("plain", () => void this.reopen());
     this.moreButton = button("plain", () => {
       this.all = true;
       this.show();
@@ -90,17 +97,17 @@ export class Find implements Place {
       { class: "view-tools" },
       iconButton(ImagePlus, "addPictures", () => void this.choose()),
       iconButton(FolderPlus, "addFolder", () => void this.chooseFolder()),
-      iconButton(Trash2, "forgetAll", () => void this.takeAway(true)),
+      iconButton(Trash2, "forgetAll", () => void this.forget()),
     );
     this.empty = h(
       "div",
       { class: "empty" },
-      say(h("h2", {}), "findEmpty"),
+      emptyTitle(),
       say(h("p", {}), "findEmptyRest"),
       h(
         "div",
         { class: "row-of-buttons" },
-        wordButton("choosePictures", () => void this.choose()),
+        wordButton("choosePictures", () => void this.choose(), "plain main"),
         wordButton("chooseFolder", () => void this.chooseFolder()),
         wordButton("findSamples", () => void this.openGallery()),
       ),
@@ -172,6 +179,12 @@ export class Find implements Place {
       }
     });
     this.field.addEventListener("compositionend", () => this.typed());
+    this.grid.element.addEventListener("keydown", event => {
+      // From the first row there is no way up but this.
+      if (event.key !== "ArrowUp" || event.defaultPrevented) return;
+      event.preventDefault();
+      this.field.focus();
+    });
   }
 
   private typed(): void {
@@ -246,8 +259,14 @@ export class Find implements Place {
     const abort = new AbortController();
     this.loading = abort;
     this.phase = "starting";
+    this.problem.hidden = true;
     this.show();
     try {
+      this.closed = await closedFolder(this.choice, asked);
+      if (this.closed !== null) {
+        this.phase = "offered";
+        return this.show();
+      }
       const { bytes, cached, index } = await this.seer.inspect(abort.signal);
       this.bytes = { all: bytes, here: cached };
       this.library.use(await this.seer.tower());
@@ -275,7 +294,7 @@ export class Find implements Place {
     } catch (error) {
       if (abort.signal.aborted) return;
       this.phase = "failed";
-      chooseFindModel(null); // not tried again on the next visit
+      void choose("find", null); // not tried again on the next visit
       this.fail(error);
       this.show();
     }
@@ -284,7 +303,7 @@ export class Find implements Place {
   private async add(found: readonly Found[], root: FileSystemDirectoryHandle | null): Promise<void> {
     // The pictures of the sample gallery make way for the visitor's own.
     if (this.library.items.length > 0 && this.library.items.every(({ address }) => address !== null)) await this.takeAway(false);
-    if (this.phase === "starting") this.early.push({ found, root });
+    if (!this.library.knowsTower) this.early.push({ found, root });
     else await this.library.add(found, root);
   }
 
@@ -295,6 +314,11 @@ export class Find implements Place {
   private async chooseFolder(): Promise<void> {
     const chosen = await chooseFolder();
     if (chosen !== null) await this.add(chosen.found, chosen.handle);
+  }
+
+  private async reopen(): Promise<void> {
+    this.gone = await this.library.reopen();
+    this.show();
   }
 
   private async openGallery(): Promise<void> {
@@ -312,6 +336,12 @@ export class Find implements Place {
     }
   }
 
+  private async forget(): Promise<void> {
+    // Those of the gallery are soon there again.
+    const own = this.library.items.some(({ address, state }) => address === null && state === "seen");
+    if (!own || (await confirmed("forgetTitle", "forgetRest", "forgetAct"))) await this.takeAway(true);
+  }
+
   private async takeAway(forget: boolean): Promise<void> {
     await this.library.clear({ forget });
     this.grid.forget();
@@ -322,14 +352,14 @@ export class Find implements Place {
   private async open(id: number): Promise<void> {
     const item = this.library.items.find(one => one.id === id);
     if (item === undefined) return;
-    if (item.file === null && item.address === null) await this.library.reopen();
+    if (item.file === null && item.address === null) await this.reopen();
     const file = await this.library.file(item);
     if (file !== null) this.shell.ask([{ file, path: item.path, folder: item.folder }]);
-    else setText(this.note, w.lastTime);
+    else if (this.gone.length === 0) setText(this.note, w.lastTime);
   }
 
   private fail(error: unknown): void {
-    const problem = problemOf(error);
+    const problem = problemWith(error, this.choice);
     setAttribute(this.problem, "data-error-code", problem.code);
     this.problem.replaceChildren(...problemWords(problem, "model"));
     this.problem.hidden = false;
@@ -340,8 +370,18 @@ export class Find implements Place {
     if (this.frame !== 0) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      this.render();
+      keepFocus(
+        this.section,
+        () => this.render(),
+        () => this.next(),
+      );
     });
+  }
+
+  /** Where the visitor goes on when what had the focus is gone. */
+  private next(): HTMLElement | null {
+    if (!this.empty.hidden) return this.empty.querySelector("button");
+    return matchMedia("(pointer: fine)").matches ? this.field : null;
   }
 
   private render(): void {
@@ -354,7 +394,7 @@ export class Find implements Place {
     this.empty.hidden = items.length > 0 || phase === "starting" || phase === "loading";
     this.tools.hidden = items.length === 0;
     this.loadButton.hidden = phase !== "offered" && phase !== "failed";
-    setText(this.loadButton, phase === "offered" ? loadWords(this.bytes.all, this.bytes.here) : w.tryAgain);
+    setText(this.loadButton, phase === "offered" ? loadWords(this.bytes.all, this.bytes.here, this.closed) : w.tryAgain);
     this.chips.hidden = this.text !== "" || items.length === 0;
     const locked = items.filter(({ file, address }) => file === null && address === null);
     const [folder] = this.library.folders;
@@ -397,6 +437,8 @@ export class Find implements Place {
   private said(locked: boolean): string {
     const { found, fitting, text } = this;
     const { failed, done, all } = this.library.progress;
+    const [gone] = this.gone;
+    if (locked && gone !== undefined) return w.folderGone(gone);
     if (found === null) return locked ? w.lastTime : failed > 0 ? w.failedSome(failed) : all > 0 && done + failed === all ? w.found(all) : "";
     if (found.length === 0) return w.noneSeen;
     if (fitting === "now") return w.fitting;

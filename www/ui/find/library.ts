@@ -1,7 +1,7 @@
 /** The pictures that are searched: taken in, looked at one after the other in the background, remembered for the next visit. */
 
 import { Blip2Error } from "../../index.js";
-import { type Found, fromFolder, isPicture } from "../files.js";
+import { allowed, type Found, fromFolder, isPicture } from "../files.js";
 import type { Looks } from "./rank.js";
 import type { Seer } from "./seer.js";
 import type { Shelved, Store } from "./store.js";
@@ -63,6 +63,10 @@ export class Library {
     return [...this.handles.values()];
   }
 
+  get knowsTower(): boolean {
+    return this.tower !== "";
+  }
+
   /** What was seen by another tower is not comparable: the library begins with knowing its own. */
   use(tower: string): void {
     this.tower = tower;
@@ -119,12 +123,16 @@ export class Library {
     return null;
   }
 
-  /** Asks the browser for the folders of the last visit, then finds the pictures in them. Needs a click. */
-  async reopen(): Promise<void> {
+  /** Asks the browser for the folders of the last visit, then finds the pictures in them. Needs a click. Returns the names of those that are gone. */
+  async reopen(): Promise<string[]> {
+    const gone: string[] = [];
     for (const handle of this.folders) {
-      if (!(await allowed(handle))) continue;
-      await this.add(await fromFolder(handle), handle);
+      if (!(await allowed(handle, true))) continue;
+      const found = await fromFolder(handle).catch(() => null);
+      if (found === null) gone.push(handle.name);
+      else await this.add(found, handle);
     }
+    return gone;
   }
 
   pause(paused: boolean): void {
@@ -225,12 +233,3 @@ export class Library {
     await this.store.keepShelf({ tower: this.tower, folders: this.folders, pictures }).catch(() => {});
   }
 }
-
-/** The part of the File System Access API that TypeScript does not know. */
-interface Asks {
-  requestPermission(how: { mode: "read" }): Promise<PermissionState>;
-}
-const asks = (handle: object): handle is Asks => "requestPermission" in handle && typeof handle.requestPermission === "function";
-
-const allowed = async (handle: FileSystemDirectoryHandle): Promise<boolean> =>
-  !asks(handle) || (await handle.requestPermission({ mode: "read" }).catch(() => "denied")) === "granted";

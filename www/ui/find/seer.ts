@@ -1,6 +1,7 @@
 /** The model that finds: pictures to vectors that can be kept, words to a vector, and a second look at both together. */
 
 import { type Blip2, Blip2ForImageTextRetrieval, type Blip2Image, type Engine, type Inspection, type Progress, type Ui } from "../../index.js";
+import { type Choice, indexOf, keyOf, sourceOf } from "../choice.js";
 import type { Looks } from "./rank.js";
 
 /** Pictures kept in the engine for a second look: each holds what the tower saw. */
@@ -8,14 +9,14 @@ const KEPT = 24;
 
 export class Seer {
   private readonly engine: Engine;
-  private readonly address: URL;
+  private readonly choice: Choice;
   private loaded: Blip2 | null = null;
   private readonly images = new Map<File, Promise<Blip2Image>>();
   private readonly texts = new Map<string, Promise<Float32Array>>();
 
-  constructor(engine: Engine, address: URL) {
+  constructor(engine: Engine, choice: Choice) {
     this.engine = engine;
-    this.address = address;
+    this.choice = choice;
   }
 
   get ready(): boolean {
@@ -27,23 +28,22 @@ export class Seer {
   }
 
   inspect(signal: AbortSignal): Promise<Inspection> {
-    return this.engine.inspect(this.address, { signal });
+    return this.engine.inspect(sourceOf(this.choice), { signal });
   }
 
   async load(signal: AbortSignal, onProgress: (progress: Progress) => void): Promise<void> {
-    const { engine, address } = this;
-    this.loaded = (await Blip2ForImageTextRetrieval.from_pretrained(address, { engine, signal, onProgress })).blip2;
+    const { engine, choice } = this;
+    this.loaded = (await Blip2ForImageTextRetrieval.from_pretrained(sourceOf(choice), { engine, signal, onProgress })).blip2;
   }
 
   /**
    * Names what decides a picture's vector: the content of the parts that see. Files are named by their content,
-   * so the names are enough. Errors: those of `fetch` and of JSON.
+   * so the names are enough. Errors: those of `fetch`, of folders and of JSON.
    */
   async tower(): Promise<string> {
-    const response = await fetch(new URL("model.safetensors.index.json", this.address));
-    const index: unknown = await response.json();
+    const index: unknown = await indexOf(this.choice);
     if (typeof index !== "object" || index === null || !("files" in index) || typeof index.files !== "object" || index.files === null)
-      return this.address.href;
+      return keyOf(this.choice);
     const stages = Object.entries(index.files).filter(([, facts]) => typeof facts === "object" && facts !== null && "stage" in facts);
     return stages
       .map(([name]) => name.replace(/^model-|\.safetensors$/g, ""))

@@ -4,20 +4,21 @@ import { Trash2 } from "lucide";
 import type { CachedModel, CacheReport, Engine, IndexFacts, Inspection } from "../../index.js";
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
+import { type Choice, ownModel, problemWith, sourceOf } from "../choice.js";
 import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
-import { finds, type Loader, ownModel } from "../loader.js";
+import { finds, type Loader } from "../loader.js";
 import { styled } from "../routes.js";
 import { part, Sheet } from "../sheet.js";
 import type { State } from "../state.js";
 import { count, deviceName, deviceWhy, inOrder, languageOf, loading, modelName, STAGES, size, w } from "../words.js";
 import { problemOf } from "../writer.js";
-import { canServeDisk, openModelFolder } from "./disk.js";
+import { chooseModelFolder } from "./folders.js";
 
 export interface ModelsParts {
   readonly engine: Engine;
   readonly loader: Loader;
   /** Find works with this model from now on. */
-  find(address: string): void;
+  find(choice: Choice): void;
 }
 
 export class ModelsSheet {
@@ -25,7 +26,7 @@ export class ModelsSheet {
   private readonly model = h("div", { class: "group" });
   private readonly progress = new Bar(say(h("progress", { max: 1 }), "loadingModel", "label"));
   private readonly device = h("div", { class: "group" });
-  private readonly cache = h("div", { class: "group", id: "cache" });
+  private readonly cache = h("div", { class: "group", id: "cache", tabindex: -1 });
   private readonly field = say(
     h("input", { type: "url", class: "field", id: "model-address", autocomplete: "off", spellcheck: "false", placeholder: "https://…/" }),
     "modelAddress",
@@ -60,7 +61,7 @@ export class ModelsSheet {
     const disk = h(
       "div",
       { class: "known" },
-      wordButton("fromDisk", () => void this.openDisk()),
+      wordButton("fromDisk", () => void this.chooseFolder()),
       say(h("p", { class: "rest" }), "fromDiskRest"),
     );
     this.sheet = new Sheet(
@@ -83,14 +84,15 @@ export class ModelsSheet {
   }
 
   render(state: State): void {
-    const { device, model, ui } = state;
+    const { device, model, ui, online } = state;
     this.progress.hidden = model.phase !== "loading";
     if (model.phase === "loading") {
       this.progress.show(model.totals?.loaded ?? 0, model.totals?.total ?? 0);
       this.progress.divide(model.stages);
     }
     // Written anew only with news: a link that is being tabbed to stays.
-    if (this.shown?.device === device && this.shown.model === model && this.shown.ui === ui && this.said === w) return;
+    const { shown } = this;
+    if (shown?.device === device && shown.model === model && shown.ui === ui && shown.online === online && this.said === w) return;
     const arrived = this.shown?.model.phase === "loading" && model.phase === "ready";
     this.shown = state;
     this.said = w;
@@ -101,65 +103,65 @@ export class ModelsSheet {
   }
 
   /** What a model is and takes, before anything of it is fetched. Null is the page's own. */
-  private async look(address: URL | null): Promise<void> {
+  private async look(choice: Choice | null): Promise<void> {
     this.inspected.abort();
     const abort = new AbortController();
     this.inspected = abort;
     this.offer.hidden = false;
     this.offer.replaceChildren(h("p", { class: "rest" }, w.inspecting));
     try {
-      const url = address ?? ownModel();
-      const inspection = await this.parts.engine.inspect(url, { signal: abort.signal });
+      const inspection = await this.parts.engine.inspect(sourceOf(choice ?? ownModel("ask")), { signal: abort.signal });
       const report = await this.parts.engine.cache.report();
       if (abort.signal.aborted) return;
-      this.offer.replaceChildren(...this.offerWords(inspection, report, address));
+      this.offer.replaceChildren(...this.offerWords(inspection, report, choice));
       this.offer.scrollIntoView({ block: "nearest" });
     } catch (error) {
       if (abort.signal.aborted) return;
-      const problem = h("div", { class: "problem" }, ...problemWords(problemOf(error), "model"));
-      setAttribute(problem, "data-error-code", problemOf(error).code);
-      this.offer.replaceChildren(problem);
+      const problem = problemWith(error, choice);
+      const box = h("div", { class: "problem" }, ...problemWords(problem, "model"));
+      setAttribute(box, "data-error-code", problem.code);
+      this.offer.replaceChildren(box);
     }
   }
 
-  private offerWords({ url, bytes, cached, memory, fits, index }: Inspection, report: CacheReport, address: URL | null): HTMLElement[] {
+  private offerWords({ url, bytes, cached, memory, fits, index }: Inspection, report: CacheReport, choice: Choice | null): HTMLElement[] {
     const figures = [size(bytes), w.parameters(count(index.parameters)), w.needs(size(memory))];
     const here = cached >= bytes ? "" : cached > 0 ? w.partlyHere(size(cached)) : "";
     const left = report.quota === null || report.usage === null ? null : report.quota - report.usage;
-    const room = left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
+    // A folder of the disk is there already: it is not kept once more.
+    const folder = choice === null || choice instanceof URL ? null : choice;
+    const room = folder === null && left !== null && left < bytes - cached ? w.noRoom(size(left)) : "";
+    const once = folder === null || "kind" in folder.picked ? "" : w.forThisVisit;
     const finder = finds(index);
     const take = () => {
-      // As it was typed: what is shown of it has lost its signature.
-      if (!finder) return void this.parts.loader.choose(address?.href ?? null);
+      if (!finder) return void this.parts.loader.choose(choice);
       this.sheet.close();
-      this.parts.find(address?.href ?? url);
+      this.parts.find(choice ?? ownModel("ask"));
     };
     const use = h(
       "button",
       { type: "button", class: "plain main", id: "use-model", disabled: fits === "no", onclick: take },
       finder ? w.useForFind : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
     );
-    const lines = [figures.join(" · "), here, w[FIT[fits]], room, finder ? w.happenedFinder : ""].filter(line => line !== "");
+    const { model } = this.shown ?? {};
+    const inUse = model?.phase === "ready" && model.info.url === url;
+    const lines = [figures.join(" · "), inUse ? w.inUse : here, w[FIT[fits]], room, once, finder ? w.problemAbout.finder.happened : ""].filter(
+      line => line !== "",
+    );
     const about = index.ui.about === undefined ? [] : [h("p", { lang: languageOf(index.ui.about) }, index.ui.about)];
     return [h("strong", {}, modelName(url)), ...lines.map(line => h("p", { class: "rest" }, line)), ...about, h("div", {}, use)];
   }
 
-  private async openDisk(): Promise<void> {
-    this.offer.hidden = false;
-    if (!canServeDisk()) return this.offer.replaceChildren(h("p", { class: "rest" }, w.diskNeedsWorker));
-    try {
-      const address = await openModelFolder();
-      if (address !== null) await this.look(address);
-    } catch {
-      this.offer.replaceChildren(h("p", { class: "rest" }, w.diskNoIndex));
-    }
+  private async chooseFolder(): Promise<void> {
+    const folder = await chooseModelFolder();
+    if (folder !== null) await this.look(folder);
   }
 
   private async refreshCache(): Promise<void> {
     try {
       this.cache.replaceChildren(...this.cacheWords(await this.parts.engine.cache.report()));
     } catch (error) {
-      this.cache.replaceChildren(h("p", { class: "rest" }, w.cachedUnreadable(error instanceof Error ? error.message : String(error))));
+      this.cache.replaceChildren(h("p", { class: "rest" }, w.cachedUnreadable(problemOf(error).message)));
     }
   }
 
@@ -184,9 +186,11 @@ export class ModelsSheet {
   }
 
   private async remove(url: string, button: HTMLButtonElement): Promise<void> {
-    button.disabled = true;
+    const at = [...this.cache.querySelectorAll("button")].indexOf(button);
     await this.parts.engine.cache.delete(url).catch(() => {});
     await this.refreshCache();
+    const left = this.cache.querySelectorAll("button");
+    (left[Math.min(at, left.length - 1)] ?? this.cache).focus();
   }
 }
 
@@ -205,9 +209,9 @@ function deviceWords({ device }: State): HTMLElement[] {
   return [...name, h("p", {}, ...words), h("p", { class: "choices" }, link("auto", w.automatic), link("webgpu", "GPU"), link("cpu", "CPU"))];
 }
 
-function modelWords({ model, ui }: State): HTMLElement[] {
+function modelWords({ model, ui, online }: State): HTMLElement[] {
   if (model.phase === "loading") {
-    const { what, figures } = loading(model.totals);
+    const { what, figures } = loading(model.totals, { online });
     return [h("p", {}, what), h("p", { class: "rest figures" }, figures)];
   }
   if (model.phase !== "ready") return [h("p", {}, w.notLoaded)];

@@ -114,6 +114,7 @@ export const en = {
   laterVersion: "Later version",
   others: "Other ways to say it",
   searchingOthers: "Looking for other ways to say it…",
+  noOthers: "It would say nothing else.",
   likelihood: "How likely, beside the best",
   look: "Where it looks",
   looksFor: (word: string) => `Where it looks for “${word}”`,
@@ -126,6 +127,8 @@ export const en = {
   inAMoment: "In a moment…",
   waitsForModel: "Waits for the model",
   captionComes: "The caption comes by itself, as soon as the model is here.",
+  lookedAtNow: "It is being looked at, while the part that speaks is on its way.",
+  lookedAt: "It has been looked at: the caption comes as soon as the part that speaks is here.",
   fetchedElsewhere: "Another tab is loading the same model: they take turns, and what it brings is used here too.",
   pictureWaits: "The picture waits for the model.",
   pictureNotFetched: "The picture could not be fetched.",
@@ -168,10 +171,12 @@ export const en = {
 
   // Loading
   gettingReady: "Getting ready",
+  fetchingEngine: "Fetching the engine, which runs the model",
   loadingModel: "Loading the model",
   loadingStage,
   sizeOf: (loaded: string, total: string) => `${loaded} of ${total}`,
-  keptFromLastTime: "kept from last time",
+  noConnection: "waits for a connection",
+  hereAlready: "here already",
   seconds: (count: number) => `${count} s`,
   minutes: (count: number) => `${count} min`,
   left: (time: string) => `about ${time} left`,
@@ -200,8 +205,13 @@ export const en = {
 
   // What went wrong
   happened,
-  happenedFinder: "This model finds pictures by words; it cannot describe them.",
-  toDoFinder: "Use it in Find, or choose another model here.",
+  problemAbout: {
+    finder: { happened: "This model finds pictures by words; it cannot describe them.", rest: "Use it in Find, or choose another model here." },
+    folder: { happened: "The model’s folder cannot be read.", rest: "It was moved or changed: put it back and try again, or choose it anew." },
+    missing: { happened: "There is nothing at this address.", rest: "Check how it is written." },
+    noModelThere: { happened: "There is no model at its address.", rest: "Check how it is written, or choose another model." },
+    noModel: { happened: "This folder holds no model.", rest: "It has no model.safetensors.index.json: convert the model first." },
+  },
   kept,
   toDo,
   close: "Close",
@@ -227,6 +237,7 @@ export const en = {
   useModel: (bytes: string) => `Load: ${bytes}`,
   useForFind: "Use it for Find",
   useModelCached: "Use it: it is here already",
+  inUse: "In use now.",
   partlyHere: (bytes: string) => `${bytes} of it is here`,
   needs: (bytes: string) => `takes ${bytes} of memory`,
   fits: "It should fit on this device.",
@@ -235,8 +246,7 @@ export const en = {
   noRoom: (bytes: string) => `The browser has ${bytes} left to keep it; without room it is downloaded each time.`,
   fromDisk: "A folder on this disk…",
   fromDiskRest: "Nothing is uploaded: the folder is read by this tab.",
-  diskNoIndex: "This folder has no model.safetensors.index.json: convert the model first.",
-  diskNeedsWorker: "Folders can be opened once the page has been installed for use offline: reload it, then try again.",
+  forThisVisit: "This browser cannot open it by itself another time: choose it again on your next visit.",
   cached: "Kept in this browser",
   cachedNothing: "Nothing: this browser offers no storage here, so models are downloaded each time.",
   cachedNone: "No models.",
@@ -247,6 +257,10 @@ export const en = {
   remove: (name: string) => `Delete ${name}`,
   neverLeave: "Your pictures and questions never leave this tab.",
 
+  // Find and Batch, before the first picture
+  dropPictures: "Drop pictures or a folder here",
+  choosePicturesOrFolder: "Choose pictures or a folder",
+
   // Find
   findPlaceholder: "a red car",
   findField: "What to look for",
@@ -254,8 +268,10 @@ export const en = {
   clear: "Clear",
   addFolder: "Add a folder",
   forgetAll: "Forget these pictures",
-  findEmpty: "Drop pictures or a folder here",
   findEmptyRest: "They are looked at once, and found by words from then on. Nothing leaves this tab.",
+  forgetTitle: "Forget these pictures?",
+  forgetRest: "What was seen of them is deleted, so that they have to be looked at again. The pictures themselves stay where they are.",
+  forgetAct: "Forget them",
   findSamples: "Or look around in the sample gallery",
   found: (count: number) => pictures(count),
   encoding: (done: number, all: number) => `Looked at ${done.toLocaleString("en")} of ${pictures(all)}`,
@@ -274,10 +290,10 @@ export const en = {
   scoreItc: (score: string) => `likeness ${score}`,
   scoreItm: (score: string) => `fits: ${score}`,
   openAgain: (name: string) => `Open “${name}” again`,
+  folderGone: (name: string) => `“${name}” is not where it was: put it back, or add it anew. What was seen of its pictures is kept.`,
   lastTime: "From your last visit: found at once, and opened when the folder is.",
 
   // Batch
-  batchEmpty: "Drop pictures or a folder here",
   batchEmptyRest: "Each gets a caption or an answer. You can change the words, and take them with you.",
   choosePictures: "Choose pictures",
   chooseFolder: "Choose a folder",
@@ -295,6 +311,8 @@ export const en = {
   resumeRun: (count: number) => `Resume: ${pictures(count)} left`,
   rerun: "Run again",
   clearAll: "Clear all",
+  clearTitle: "Clear the table?",
+  clearRest: "The texts in it are lost, unless you have taken them with you.",
   batchProgress: (done: number, all: number) => `${done.toLocaleString("en")} of ${all.toLocaleString("en")}`,
   batchDone: (count: number) => `Done: ${pictures(count)}`,
   batchFailed: (count: number) => `${count.toLocaleString("en")} failed`,
@@ -316,6 +334,7 @@ export const en = {
   showMore: (count: number) => `Show ${count.toLocaleString("en")} more rows`,
 
   // Offline
+  partMissing: "This part of the page could not be fetched. Check the connection.",
   updateReady: "A new version is ready.",
   reload: "Reload",
   later: "Later",
