@@ -171,7 +171,12 @@ test("the shape of the JSON is a promise: whoever changes it changes its version
       : "";
   const figure = { median: "", q1: "", q3: "", iqr: "", min: "", max: "", runs: "" };
   const reached = { bytes_per_second: "", flop_per_second: "", of_bandwidth: "", of_arithmetic: "", bound: "", share: "" };
-  assert.equal(VERSION, 1);
+  assert.equal(VERSION, 2);
+  const loads = reported({ products: [], samples: { load: [100], load_cached: [50], storage: [25], upload: [5] } });
+  assert.deepEqual(shape(loads.load), {
+    ...{ network_bytes_per_second: "", cached_bytes_per_second: "", of_cached: { storage: "", hash: "", upload: "" } },
+    memory: { peak: "", bound: "", wasm: "", wasm_bound: "", within: "" },
+  });
   assert.deepEqual(shape(reported({ products: [] })), {
     ...{ device: "", adapter: { name: "", backend: "", software: "" }, browser: "", rounds: "", tokens_per_second: "", second_over_first_word: "" },
     model: { name: "", class: "", parameters: "", quantization: { language: "" }, bytes: "", device_bytes: "" },

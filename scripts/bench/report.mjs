@@ -5,7 +5,7 @@ import { median, ratio, summary } from "./statistics.mjs";
 import { products as productsOf, share, work } from "./work.mjs";
 
 /** Of the shape below. A change that a reader could stumble over counts it up. */
-export const VERSION = 1;
+export const VERSION = 2;
 
 /** Milliseconds each, in the order in which a visitor meets them. */
 const FIGURES = ["load", "load_cached", "prepare", "encode", "first_word", "token", "second_word", "rank_100", "match"];
@@ -125,9 +125,10 @@ const WASM = { cpu: null, webgpu: 256 * MIB };
 
 /** What loads took at most, from the server and from the cache, and what they may take. */
 function boundsReport(device, { memory, model, wasm_memory: wasm }) {
-  if (!memory || memory.empty === null) return null;
+  const peaks = ["load", "load again"].flatMap(phase => memory?.peaks[phase] ?? []);
+  if (!memory || memory.empty === null || peaks.length === 0) return null;
   const { times, bytes } = PEAK[device];
-  const peak = Math.max(...["load", "load again"].map(phase => memory.peaks[phase] ?? 0)) - memory.empty;
+  const peak = Math.max(...peaks) - memory.empty;
   const [bound, wasm_bound] = [Math.round(model.device_bytes * times + bytes), WASM[device]];
   return { peak, bound, wasm, wasm_bound, within: peak <= bound && (wasm_bound === null || wasm <= wasm_bound) };
 }

@@ -212,17 +212,24 @@ fn give_back(buffer: &ArrayBuffer) {
 }
 
 /// Chromium keeps beside the buffer that it gives what it has read from the disk, until its collector comes; and that is called by what it knows of, which this
-/// is not: a load from the cache took half a gigabyte of it. A buffer that nobody writes to takes no memory, but counts.
+/// is not: a load from the cache took half a gigabyte of it. A buffer that nobody writes to takes no memory there, but counts. Elsewhere it would take some.
 fn hurry_collector(read: usize) {
-    if let Ok(class) = Reflect::get(&js_sys::global(), &"ArrayBuffer".into()).and_then(|class| class.dyn_into::<Function>()) {
-        let _ = Reflect::construct(&class, &Array::of1(&(4.0 * read as f64).into()));
+    if navigator("userAgentData").is_none() {
+        return;
     }
+    if let Ok(class) = Reflect::get(&js_sys::global(), &"ArrayBuffer".into()).and_then(|class| class.dyn_into::<Function>()) {
+        let _ = Reflect::construct(&class, &Array::of1(&(32.0 * read as f64).into()));
+    }
+}
+
+fn navigator(name: &str) -> Option<JsValue> {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
+    Reflect::get(&navigator, &name.into()).ok().filter(JsValue::is_object)
 }
 
 /// `navigator.storage.NAME()`, which plain http and old browsers lack.
 async fn call(name: &str) -> Option<JsValue> {
-    let navigator = Reflect::get(&js_sys::global(), &"navigator".into()).ok()?;
-    let manager = Reflect::get(&navigator, &"storage".into()).ok().filter(JsValue::is_object)?;
+    let manager = navigator("storage")?;
     let method: Function = Reflect::get(&manager, &name.into()).ok()?.dyn_into().ok()?;
     let promise: Promise = method.call0(&manager).ok()?.dyn_into().ok()?;
     JsFuture::from(promise).await.ok()
