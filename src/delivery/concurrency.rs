@@ -1,7 +1,6 @@
 //! How many transfers run at once: more only where they bring more, fewer where fewer bring as much.
 
-/// Two hide the way to the host from each other; more than six wait in a browser for those of the same host.
-const FEWEST: usize = 2;
+/// More wait in a browser for those of the same host.
 const MOST: usize = 6;
 const FIRST: usize = 4;
 /// A change of the rate by less than this is none.
@@ -21,6 +20,9 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
+    /// Two hide the way to the host from each other.
+    pub const FEWEST: usize = 2;
+
     /// `now`: milliseconds.
     pub fn new(now: f64) -> Self {
         Self { limit: FIRST, rising: false, before: None, start: now, bytes: 0, files: 0 }
@@ -46,7 +48,7 @@ impl Concurrency {
             Some(before) => rate < before * (1.0 - NOTICEABLE),
         };
         let wanted = if self.rising { self.limit + 1 } else { self.limit - 1 };
-        self.limit = wanted.clamp(FEWEST, MOST);
+        self.limit = wanted.clamp(Self::FEWEST, MOST);
         (self.before, self.start, self.bytes, self.files) = (Some(rate), now, 0, 0);
     }
 }
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn there_are_never_fewer_than_two_nor_more_than_six() {
         for (each, together) in [(1.0, 1e9), (1e9, 1.0), (10.0, 35.0)] {
-            assert!(limits(each, together).iter().all(|limit| (FEWEST..=MOST).contains(limit)));
+            assert!(limits(each, together).iter().all(|limit| (Concurrency::FEWEST..=MOST).contains(limit)));
         }
     }
 }

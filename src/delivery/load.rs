@@ -14,6 +14,8 @@ use super::storage::{Storage, Turn};
 use crate::error::{Error, Result};
 use crate::weights::index::{INDEX_FILE, Index, Stage};
 
+/// Bytes that may be on the way at once, beyond the fewest transfers: they lie beside the weights.
+const UNDER_WAY: u64 = 64 << 20;
 /// An index larger than this is none.
 const INDEX_LIMIT: u64 = 64 << 20;
 /// So long another tab may take to bring a shard before this one fetches it too: a tab in the background may be slowed down.
@@ -287,7 +289,7 @@ struct Delivery<'a, N, S> {
 
 enum Step<'a> {
     Arrived { file: &'a Planned, bytes: Vec<u8>, cached: bool, turn: Turn },
-    Kept,
+    Kept { bytes: u64 },
 }
 
 impl<N: Network, S: Storage> Delivery<'_, N, S> {
@@ -305,23 +307,29 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
 
     async fn bring_all<'f>(&'f self, files: &[&'f Planned], mut use_it: impl AsyncFnMut(&Planned, &[u8]) -> Result<()>) -> Result<()> {
         let mut lanes = Lanes::new();
-        let mut waiting = files.iter();
+        let mut waiting = files.iter().peekable();
+        // Of what lanes hold, whether it comes or is being kept.
+        let mut under_way = 0;
         // Of transfers and writes together.
         let mut concurrency = Concurrency::new(self.source.network.now());
         loop {
-            while lanes.len() < concurrency.limit()
-                && let Some(file) = waiting.next()
-            {
+            let has_room = |lanes: usize, under_way: u64, file: &Planned| {
+                lanes < Concurrency::FEWEST || (lanes < concurrency.limit() && under_way + file.content.bytes <= UNDER_WAY)
+            };
+            while let Some(file) = waiting.next_if(|file| has_room(lanes.len(), under_way, file)) {
+                under_way += file.content.bytes;
                 self.meter.initiate(&file.name);
                 lanes.push(self.bring(file));
             }
             match lanes.next().await.transpose()? {
                 None => return Ok(()),
-                Some(Step::Kept) => {}
+                Some(Step::Kept { bytes }) => under_way -= bytes,
                 Some(Step::Arrived { file, bytes, cached, turn }) => {
                     use_it(file, &bytes).await?;
                     self.meter.done(&file.name, cached);
-                    if !cached {
+                    if cached {
+                        under_way -= file.content.bytes;
+                    } else {
                         concurrency.came(file.content.bytes, self.source.network.now());
                         lanes.push(self.keep(file, bytes, turn));
                     }
@@ -366,7 +374,7 @@ impl<N: Network, S: Storage> Delivery<'_, N, S> {
     async fn keep<'f>(&self, file: &'f Planned, bytes: Vec<u8>, turn: Turn) -> Result<Step<'f>> {
         self.keeper.put(&file.content, &bytes).await;
         drop(turn);
-        Ok(Step::Kept)
+        Ok(Step::Kept { bytes: file.content.bytes })
     }
 }
 

@@ -85,7 +85,7 @@ impl Layout {
     pub(crate) fn lay(self, quant: Quant, columns: usize, rows: Vec<u32>) -> Vec<u32> {
         match self {
             Self::Rows => rows,
-            Self::Panels => panels::from_rows(quant, columns, &rows),
+            Self::Panels => panels::from_rows(quant, columns, rows),
         }
     }
 }

@@ -31,21 +31,36 @@ pub fn panel_words(quant: Quant, columns: usize) -> usize {
     }
 }
 
-/// Rows as `weights::quant` lays them out → panels.
-pub fn from_rows(quant: Quant, columns: usize, rows: &[u32]) -> Vec<u32> {
+/// Words of that many rows in panels.
+pub fn words(quant: Quant, columns: usize, rows: usize) -> usize {
+    rows.div_ceil(OUTPUTS) * panel_words(quant, columns)
+}
+
+/// Rows as `weights::quant` lays them out → panels, in the same memory: beside the weights there is little room.
+pub fn from_rows(quant: Quant, columns: usize, rows: Vec<u32>) -> Vec<u32> {
     let row_words = words_per_row(quant, columns);
     if row_words == 0 {
         return vec![];
     }
     let count = rows.len() / row_words;
     let panel_words = panel_words(quant, columns);
-    let mut panels = vec![0; count.div_ceil(OUTPUTS) * panel_words];
-    for (panel, rows) in panels.chunks_exact_mut(panel_words).zip(rows.chunks(OUTPUTS * row_words)) {
+    let mut words = rows;
+    // The last panel may be larger than the rows that are left for it.
+    words.resize(words.len().max(self::words(quant, columns, count)), 0);
+    let mut rows = Vec::with_capacity(OUTPUTS * row_words);
+    for first in (0..count).step_by(OUTPUTS) {
+        let outputs = OUTPUTS.min(count - first);
+        rows.clear();
+        rows.extend_from_slice(&words[first * row_words..(first + outputs) * row_words]);
+        // A panel takes no more words than its rows do, so it never reaches those of the next one.
+        let panel = &mut words[first / OUTPUTS * panel_words..][..panel_words];
+        panel.fill(0);
         for (output, row) in rows.chunks_exact(row_words).enumerate() {
             put_row(quant, columns, row, output, panel);
         }
     }
-    panels
+    words.truncate(self::words(quant, columns, count));
+    words
 }
 
 fn put_row(quant: Quant, columns: usize, row: &[u32], output: usize, panel: &mut [u32]) {
@@ -178,10 +193,10 @@ mod tests {
     #[test]
     fn panels_hold_the_very_weights_of_the_rows() {
         for quant in Quant::ALL {
-            for (count, columns) in [(1, 1), (3, 31), (8, 32), (9, 33), (16, 64), (21, 95)] {
+            for (count, columns) in [(1, 1), (3, 31), (8, 32), (9, 33), (16, 64), (21, 95), (40, 33), (17, 1)] {
                 let rows = rows(quant, count, columns);
-                let panels = from_rows(quant, columns, &rows);
-                assert_eq!(panels.len(), count.div_ceil(OUTPUTS) * panel_words(quant, columns));
+                let panels = from_rows(quant, columns, rows.clone());
+                assert_eq!(panels.len(), words(quant, columns, count));
                 for (place, row) in rows.chunks(words_per_row(quant, columns)).enumerate() {
                     let (mut expected, mut found) = (vec![f32::NAN; columns], vec![f32::NAN; columns]);
                     quant::unpack_row(quant, columns, row, &mut expected);
@@ -202,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_beyond_the_last_output_counts_nothing() {
         for quant in Quant::ALL {
-            let panels = from_rows(quant, 40, &rows(quant, 3, 40));
+            let panels = from_rows(quant, 40, rows(quant, 3, 40));
             let mut columns = vec![[f32::NAN; OUTPUTS]; 40];
             unpack_columns(quant, &panels, 0, &mut columns);
             assert!(columns.iter().all(|outputs| outputs[3..].iter().all(|weight| *weight == 0.0)), "{quant}");
@@ -211,6 +226,6 @@ mod tests {
 
     #[test]
     fn rows_without_columns_are_nothing() {
-        assert!(Quant::ALL.into_iter().all(|quant| from_rows(quant, 0, &[]).is_empty()));
+        assert!(Quant::ALL.into_iter().all(|quant| from_rows(quant, 0, vec![]).is_empty()));
     }
 }

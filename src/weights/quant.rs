@@ -129,7 +129,9 @@ fn quantize_q4(block: &[f32; BLOCK], packed: &mut Packed) {
 pub fn pack_rows(quant: Quant, columns: usize, words: &[u32], scales: &[u16]) -> Vec<u32> {
     let blocks = columns.div_ceil(BLOCK);
     let per_row = blocks * if quant == Quant::Q4 { 4 } else { 8 };
-    let mut packed = Vec::with_capacity(words.len() + scales.len().div_ceil(2));
+    let rows = scales.len() / blocks.max(1);
+    // Room to become panels where they lie.
+    let mut packed = Vec::with_capacity((rows * words_per_row(quant, columns)).max(super::panels::words(quant, columns, rows)));
     for (words, scales) in words.chunks_exact(per_row.max(1)).zip(scales.chunks_exact(blocks.max(1))) {
         packed.extend_from_slice(words);
         packed.extend(pairs(scales));

@@ -269,7 +269,7 @@ mod tests {
             Quant::F32 => bytemuck::cast_vec(values(count)),
             _ => (0..count as u32).map(|i| i.wrapping_mul(0x9e37_79b9) & 0x3bff_3bff).collect(),
         };
-        from_rows(quant, k, &rows)
+        from_rows(quant, k, rows)
     }
 
     fn of(x: &[f32], [m, k, n]: [usize; 3], quant: Quant, words: &[u32], integers: bool) -> Vec<f32> {
