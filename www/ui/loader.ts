@@ -67,7 +67,9 @@ export class Loader {
         return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached, closed: null } });
       if (finds(index)) return dispatch({ type: "model", model: { phase: "failed", problem: finder(choice) } });
       const stages = inOrder(index.stages);
-      const tell = (totals: Totals | null, elsewhere: boolean) => dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere } });
+      const folder = !(choice instanceof URL);
+      const tell = (totals: Totals | null, elsewhere: boolean) =>
+        dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere, folder } });
       this.wanted = true;
       tell(null, false);
       keep(MARK, bytes > UNASKED ? keyOf(choice) : null);

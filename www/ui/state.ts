@@ -20,8 +20,14 @@ export type Model =
   | { readonly phase: "starting"; readonly slow?: true }
   /** Too large to be fetched unasked. arrived: bytes that are here already. closed: the name of a folder that the visitor has to open again. */
   | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number; readonly closed: string | null }
-  /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. */
-  | { readonly phase: "loading"; readonly totals: Totals | null; readonly stages: readonly number[]; readonly elsewhere: boolean }
+  /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. folder: it is read from the visitor's disk. */
+  | {
+      readonly phase: "loading";
+      readonly totals: Totals | null;
+      readonly stages: readonly number[];
+      readonly elsewhere: boolean;
+      readonly folder?: boolean;
+    }
   | { readonly phase: "ready"; readonly info: ModelInfo; readonly notKept: Problem | null }
   | { readonly phase: "failed"; readonly problem: Problem };
 

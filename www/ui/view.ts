@@ -168,7 +168,8 @@ export class View {
     const picture = currentPicture(state);
     setText(byId("waiting", HTMLElement), picture === undefined && !elsewhere ? "" : waitingFor(model, picture));
     setAttribute(byId("waiting", HTMLElement), "data-ahead", picture?.ahead ?? null);
-    const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online: state.online });
+    const online = state.online || (phase === "loading" && model.folder === true);
+    const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online });
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");
     this.bar.hidden = !busy;

@@ -16,7 +16,7 @@ test("loading says the part in words, bytes, rate and time, and nothing that it 
   assert.deepEqual(loading(TOTALS), { what: "Loading the part that sees", figures: "3.1 MB of 12 MB · 4.0 MB/s · about 2 s left" });
   assert.deepEqual(loading({ ...TOTALS, rate: 0, eta: null, stage: null }), { what: "Loading the model", figures: "3.1 MB of 12 MB" });
   assert.match(loading(TOTALS, { online: false }).figures, /^3.1 MB of 12 MB · waits for a connection$/);
-  assert.match(loading({ ...TOTALS, cached: 3.1e6 }).figures, /here already/);
+  for (const online of [true, false]) assert.match(loading({ ...TOTALS, cached: 3.1e6 }, { online }).figures, /^3.1 MB of 12 MB · here already/);
   assert.deepEqual(loading(null), { what: "Getting ready", figures: "" });
 });
 

@@ -76,8 +76,9 @@ export function loading(totals: Totals | null, { slow = false, online = true } =
   const { loaded, total, cached, rate, eta, stage } = totals;
   const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
   const figures = [w.sizeOf(size(loaded), size(total))];
-  if (!online) return { what, figures: [...figures, w.noConnection].join(" · ") };
-  if (cached >= loaded && cached > 0) figures.push(w.hereAlready);
+  const here = cached >= loaded && cached > 0;
+  if (!online && !here) return { what, figures: [...figures, w.noConnection].join(" · ") };
+  if (here) figures.push(w.hereAlready);
   else if (rate > 0) figures.push(`${size(rate)}/s`);
   if (eta !== null && eta >= 1) figures.push(w.left(duration(eta)));
   return { what, figures: figures.join(" · ") };

@@ -211,7 +211,7 @@ function deviceWords({ device }: State): HTMLElement[] {
 
 function modelWords({ model, ui, online }: State): HTMLElement[] {
   if (model.phase === "loading") {
-    const { what, figures } = loading(model.totals, { online });
+    const { what, figures } = loading(model.totals, { online: online || model.folder === true });
     return [h("p", {}, what), h("p", { class: "rest figures" }, figures)];
   }
   if (model.phase !== "ready") return [h("p", {}, w.notLoaded)];
