@@ -5,7 +5,7 @@ import { allowed } from "./files.js";
 import { keep, kept } from "./kept.js";
 import type { Folder } from "./models/folders.js";
 import type { Problem, Route } from "./state.js";
-import { problemOf } from "./writer.js";
+import { missing, problemOf } from "./writer.js";
 
 /** Batch writes with the model of Ask. */
 export type View = Exclude<Route, "batch">;
@@ -80,6 +80,8 @@ export async function closedFolder(choice: Choice, ask: boolean): Promise<string
 /** An error as the page shows it. What a folder lacks was not downloaded, and no connection helps. */
 export function problemWith(error: unknown, choice: Choice | null): Problem {
   const problem = problemOf(error);
+  // The engine or a part of the model may be what is missing.
+  if (missing(error)?.split("?")[0]?.endsWith(`/${INDEX}`)) return { ...problem, about: "noModelThere" };
   if (choice === null || choice instanceof URL || (problem.code !== "file" && problem.code !== "network")) return problem;
   const empty = error instanceof Blip2Error && error.is("file") && error.facts.path === INDEX;
   return { ...problem, about: empty ? "noModel" : "folder" };

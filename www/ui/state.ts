@@ -8,8 +8,11 @@ export type Route = "ask" | "find" | "batch";
 
 /** An error as the page shows it. */
 export interface Problem {
-  /** What the code alone does not say: a model for Find was to caption; a folder of the disk is gone or was changed; it holds no model; nothing is there. */
-  readonly about?: "finder" | "folder" | "noModel" | "missing";
+  /**
+   * What the code alone does not say: a model for Find was to caption; a folder of the disk is gone or was changed; it holds no model;
+   * a model's address has none; a picture's has nothing.
+   */
+  readonly about?: "finder" | "folder" | "noModel" | "noModelThere" | "missing";
   readonly code: Code;
   readonly message: string;
   readonly retryable: boolean;

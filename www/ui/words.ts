@@ -146,7 +146,7 @@ export function statusLine({ model, device, online, rate }: State): string {
 export type Where = "model" | "picture" | "answer" | "notice";
 
 export function explain({ code, about }: Problem, where: Where): { happened: string; rest: string } {
-  if (about !== undefined) return w.problemAbout[about === "missing" && where === "model" ? "noModelThere" : about];
+  if (about !== undefined) return w.problemAbout[about];
   const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
   const toDo: Partial<Record<Code, string>> = w.toDo;
   return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };

@@ -1,0 +1,20 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Blip2Error } from "../index.js";
+import { problemWith } from "./choice.js";
+import { problemOfPicture } from "./writer.js";
+
+const FOLDER = new URL("https://a.example/models/demo/");
+const INDEX = `${FOLDER}model.safetensors.index.json`;
+const WORDS = { message: "", hint: "", retryable: true };
+const network = (url: string, status: number | null) => new Blip2Error("network", { url, status, reason: "" }, WORDS);
+
+test("a model is missing at its address where its index is, not where a part of it or the engine is", () => {
+  for (const index of [INDEX, `${INDEX}?signature=1`]) {
+    for (const status of [404, 410]) assert.equal(problemWith(network(index, status), FOLDER).about, "noModelThere");
+    for (const status of [403, 500, null]) assert.equal(problemWith(network(index, status), FOLDER).about, undefined);
+  }
+  for (const url of [`${FOLDER}model-1.safetensors`, "https://a.example/wasm/blip2_cpu_bg.wasm"])
+    assert.deepEqual(problemWith(network(url, 404), FOLDER), { code: "network", message: "", retryable: true });
+  assert.equal(problemOfPicture(network("https://a.example/cat.png", 404)).about, "missing");
+});
