@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Blip2Error } from "../index.js";
+import { PICKED } from "../picked.js";
 import { problemWith } from "./choice.js";
 import { problemOfPicture } from "./writer.js";
 
@@ -17,4 +18,16 @@ test("a model is missing at its address where its index is, not where a part of 
   for (const url of [`${FOLDER}model-1.safetensors`, "https://a.example/wasm/blip2_cpu_bg.wasm"])
     assert.deepEqual(problemWith(network(url, 404), FOLDER), { code: "network", message: "", retryable: true });
   assert.equal(problemOfPicture(network("https://a.example/cat.png", 404)).about, "missing");
+});
+
+test("of a folder on disk is said what it lacks; the engine is downloaded all the same", () => {
+  const folder = { name: "demo", picked: [] };
+  const file = (path: string) => new Blip2Error("file", { path, reason: "" }, WORDS);
+  const about = (error: Blip2Error) => problemWith(error, folder).about;
+  assert.equal(about(file("model.safetensors.index.json")), "noModel");
+  assert.equal(about(file("demo")), "folder");
+  for (const status of [404, null]) {
+    assert.equal(about(network(`${PICKED}1/demo/model-1.safetensors`, status)), "folder");
+    assert.equal(about(network("https://a.example/wasm/blip2_cpu_bg.wasm", status)), undefined);
+  }
 });

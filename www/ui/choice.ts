@@ -1,6 +1,7 @@
 /** Which model a view works with: what a link names, what the visitor has chosen, or the page's own. */
 
 import { Blip2Error, type Source } from "../index.js";
+import { PICKED } from "../picked.js";
 import { allowed } from "./files.js";
 import { keep, kept } from "./kept.js";
 import type { Folder } from "./models/folders.js";
@@ -82,7 +83,7 @@ export function problemWith(error: unknown, choice: Choice | null): Problem {
   const problem = problemOf(error);
   // The engine or a part of the model may be what is missing.
   if (missing(error)?.split("?")[0]?.endsWith(`/${INDEX}`)) return { ...problem, about: "noModelThere" };
-  if (choice === null || choice instanceof URL || (problem.code !== "file" && problem.code !== "network")) return problem;
-  const empty = error instanceof Blip2Error && error.is("file") && error.facts.path === INDEX;
-  return { ...problem, about: empty ? "noModel" : "folder" };
+  if (choice === null || choice instanceof URL || !(error instanceof Blip2Error)) return problem;
+  if (error.is("file")) return { ...problem, about: error.facts.path === INDEX ? "noModel" : "folder" };
+  return error.is("network") && error.facts.url.startsWith(PICKED) ? { ...problem, about: "folder" } : problem;
 }
