@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { CODES, type DeviceReport, type Totals } from "../index.js";
 import { START } from "./state.js";
 import { count, deviceWhy, duration, explain, loading, modelName, size, statusLine, waitingFor, type Where } from "./words.js";
+import { en } from "./words/en.js";
 
 const TOTALS: Totals = { loaded: 3.1e6, total: 11.9e6, cached: 0, rate: 4.05e6, eta: 2.2, stage: "vision" };
 
@@ -34,6 +35,13 @@ test("every code has its words for every place, without jargon", () => {
 test("a failed download is told by what was downloaded", () => {
   const problem = { code: "network", message: "", retryable: true } as const;
   assert.notEqual(explain(problem, "picture").happened, explain(problem, "model").happened);
+});
+
+test("what was kept is said also where more is known than the code", () => {
+  const problem = { code: "network", message: "", retryable: true } as const;
+  const { happened, rest } = explain({ ...problem, about: "noModelThere" }, "model");
+  assert.equal(happened, en.problemAbout.noModelThere.happened);
+  assert.equal(rest, `${en.kept.model} ${en.problemAbout.noModelThere.rest}`);
 });
 
 test("a model is called by the last folder of its address", () => {

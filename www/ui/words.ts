@@ -146,8 +146,11 @@ export function statusLine({ model, device, online, rate }: State): string {
 export type Where = "model" | "picture" | "answer" | "notice";
 
 export function explain({ code, about }: Problem, where: Where): { happened: string; rest: string } {
-  if (about !== undefined) return w.problemAbout[about];
-  const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
+  const { happened, rest } = about === undefined ? ofCode(code, where) : w.problemAbout[about];
+  return { happened, rest: [w.kept[where], rest].filter(part => part !== "").join(" ") };
+}
+
+function ofCode(code: Code, where: Where): { happened: string; rest: string } {
   const toDo: Partial<Record<Code, string>> = w.toDo;
-  return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };
+  return { happened: code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code], rest: toDo[code] ?? "" };
 }
