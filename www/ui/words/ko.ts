@@ -188,7 +188,7 @@ export const ko: Words = {
   },
   cpuAsked: "고른 대로 CPU에서 실행합니다.",
   gpuAsked: adapter => `고른 대로 GPU에서 실행합니다${adapter}.`,
-  gpuAskedSoftware: adapter => `고른 대로 WebGPU에서 돌지만, 소프트웨어로 흉내 낸 것이라 느립니다${adapter}.`,
+  gpuAskedSoftware: adapter => `고른 대로 WebGPU에서 실행하지만, 소프트웨어로 흉내 낸 것이라 느립니다${adapter}.`,
   gpu: adapter => `GPU에서 실행합니다${adapter}.`,
   cpuInsecure: "CPU에서 실행합니다. 브라우저는 https로 열린 페이지에만 WebGPU를 내줍니다.",
   cpuNoWebgpu: "CPU에서 실행합니다. 이 브라우저에는 WebGPU가 없습니다.",
