@@ -92,6 +92,7 @@ test("while the part that speaks is on its way, a picture is looked at, and one 
   await expect(page.locator("#waiting")).toContainText("It has been looked at");
   await page.locator("#filmstrip [data-picture]").nth(1).click();
   await expect(page.locator("#caption")).toContainText("This file is not a picture that can be read.");
+  await expect(page.locator("#waiting")).toBeEmpty();
   await page.locator("#filmstrip [data-picture]").first().click();
   await expect(page.locator("html")).toHaveAttribute("data-model", "loading");
   free = true;

@@ -166,7 +166,9 @@ export class View {
     const totals = phase === "loading" ? model.totals : null;
     const elsewhere = phase === "loading" && model.elsewhere;
     const picture = currentPicture(state);
-    setText(byId("waiting", HTMLElement), picture === undefined && !elsewhere ? "" : waitingFor(model, picture));
+    // A picture that cannot be read waits for nothing.
+    const waits = picture === undefined ? elsewhere : !isBroken(picture);
+    setText(byId("waiting", HTMLElement), waits ? waitingFor(model, picture) : "");
     setAttribute(byId("waiting", HTMLElement), "data-ahead", picture?.ahead ?? null);
     const online = state.online || (phase === "loading" && model.folder === true);
     const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online });
