@@ -274,6 +274,7 @@ export const en = {
   forgetAct: "Forget them",
   findSamples: "Or look around in the sample gallery",
   found: (count: number) => pictures(count),
+  picturesWait: (count: number) => `${plural(count, "picture waits", "pictures wait")} for the model.`,
   encoding: (done: number, all: number) => `Looked at ${done.toLocaleString("en")} of ${pictures(all)}`,
   perSecond: (rate: string) => `${rate} a second`,
   pause: "Pause",

@@ -262,6 +262,7 @@ export const ko: Words = {
   forgetAct: "잊기",
   findSamples: "예시 사진 둘러보기",
   found: pictures,
+  picturesWait: count => `${pictures(count)}이 모델을 기다립니다.`,
   encoding: (done, all) => `${pictures(all)} 중 ${done.toLocaleString("ko")}장을 보았습니다`,
   perSecond: rate => `초당 ${rate}장`,
   pause: "잠시 멈춤",
