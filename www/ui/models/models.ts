@@ -5,6 +5,7 @@ import type { CachedModel, CacheReport, Engine, IndexFacts, Inspection } from ".
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
 import { type Choice, ownModel, problemWith, sourceOf } from "../choice.js";
+import { confirmed } from "../confirm.js";
 import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
 import { finds, type Loader } from "../loader.js";
 import { styled } from "../routes.js";
@@ -186,6 +187,7 @@ export class ModelsSheet {
   }
 
   private async remove(url: string, button: HTMLButtonElement): Promise<void> {
+    if (!(await confirmed("deleteTitle", "deleteRest", "deleteAct"))) return;
     const at = [...this.cache.querySelectorAll("button")].indexOf(button);
     await this.parts.engine.cache.delete(url).catch(() => {});
     await this.refreshCache();

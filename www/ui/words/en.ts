@@ -255,6 +255,9 @@ export const en = {
   room: (used: string, all: string) => `${used} of ${all} used.`,
   loose: (bytes: string) => `${bytes} of unfinished downloads.`,
   remove: (name: string) => `Delete ${name}`,
+  deleteTitle: "Delete this model?",
+  deleteRest: "It is downloaded again when it is next used.",
+  deleteAct: "Delete it",
   neverLeave: "Your pictures and questions never leave this tab.",
 
   // Find and Batch, before the first picture

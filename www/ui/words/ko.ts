@@ -246,6 +246,9 @@ export const ko: Words = {
   room: (used, all) => `${all} 중 ${used} 사용.`,
   loose: bytes => `받다 만 것 ${bytes}.`,
   remove: name => `${name} 지우기`,
+  deleteTitle: "이 모델을 지울까요?",
+  deleteRest: "다음에 쓸 때 다시 내려받습니다.",
+  deleteAct: "지우기",
   neverLeave: "사진과 질문은 이 탭을 떠나지 않습니다.",
 
   findPlaceholder: "a red car",
