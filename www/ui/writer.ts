@@ -84,12 +84,14 @@ export class Writer {
   /** A picture that cannot be read is told of at once; whatever else goes wrong, when its turn comes. */
   private async lookAhead(picture: number, model: Blip2): Promise<void> {
     const { dispatch } = this.page;
+    // Of another model by now, what it saw is nobody's news.
+    const tell = (ahead: "done" | "no") => (this.early === model || this.model === model) && dispatch({ type: "ahead", picture, ahead });
     dispatch({ type: "ahead", picture, ahead: "now" });
     try {
       await this.encode(picture, model, new AbortController().signal);
-      dispatch({ type: "ahead", picture, ahead: "done" });
+      tell("done");
     } catch (error) {
-      dispatch({ type: "ahead", picture, ahead: "no" });
+      tell("no");
       if (this.early !== model || !isOfPicture(problemOf(error))) return;
       this.fail({ picture, turn: null }, error);
       void this.work();
