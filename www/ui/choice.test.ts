@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { mock, test } from "node:test";
 import { Blip2Error } from "../index.js";
 import { PICKED } from "../picked.js";
-import { problemWith } from "./choice.js";
+import { indexOf, problemWith } from "./choice.js";
 import { problemOfPicture } from "./writer.js";
 
 const FOLDER = new URL("https://a.example/models/demo/");
@@ -29,5 +29,22 @@ test("of a folder on disk is said what it lacks; the engine is downloaded all th
   for (const status of [404, null]) {
     assert.equal(about(network(`${PICKED}1/demo/model-1.safetensors`, status)), "folder");
     assert.equal(about(network("https://a.example/wasm/blip2_cpu_bg.wasm", status)), undefined);
+  }
+});
+
+test("the index is read in the model's folder, as the engine reads it", async () => {
+  const asked = mock.method(globalThis, "fetch", async () => Response.json({ files: {} }));
+  try {
+    for (const [folder, index] of [
+      [FOLDER.href, INDEX],
+      ["https://a.example/models/demo", INDEX],
+      ["https://a.example/models/demo/?signature=a%2Fb", `${INDEX}?signature=a%2Fb`],
+      ["https://a.example", "https://a.example/model.safetensors.index.json"],
+    ] as const) {
+      assert.deepEqual(await indexOf(new URL(folder)), { files: {} });
+      assert.equal(String(asked.mock.calls.at(-1)?.arguments[0]), index);
+    }
+  } finally {
+    asked.mock.restore();
   }
 });

@@ -66,10 +66,17 @@ export const keyOf = (choice: Choice): string => (choice instanceof URL ? choice
 
 /** The index of a model, as JSON. Errors: those of `fetch`, of the browser's files and of JSON. */
 export async function indexOf(choice: Choice): Promise<unknown> {
-  if (choice instanceof URL) return (await fetch(new URL(INDEX, choice))).json();
+  if (choice instanceof URL) return (await fetch(inFolder(choice, INDEX))).json();
   const { picked } = choice;
   const file = "kind" in picked ? await (await picked.getFileHandle(INDEX)).getFile() : picked.find(({ name }) => name === INDEX);
   return JSON.parse((await file?.text()) ?? "null");
+}
+
+/** As the engine finds it: also without a slash at the end, and with a signature, which is of each file. */
+function inFolder({ href }: URL, file: string): URL {
+  const address = new URL(href);
+  address.pathname = `${address.pathname.replace(/\/$/, "")}/${file}`;
+  return address;
 }
 
 /** The name of a folder that may not be read yet. `ask`: the visitor is asked for it, which needs a click. */
