@@ -207,6 +207,9 @@ test("what has the focus and goes away hands it on, to where one would go next",
   await expect(deletes).toHaveCount(2);
   await deletes.first().focus();
   await page.keyboard.press("Enter");
+  await expect(page.locator("#confirm").getByRole("button", { name: "Cancel" })).toBeFocused();
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
   await expect(deletes).toHaveCount(1);
   await expect(deletes.first()).toBeFocused();
 });

@@ -17,6 +17,7 @@ test("the sheet says what runs and what it is made of, and deletes what is kept"
   await expect(page.locator("#model-offer")).toContainText("There is no model at its address.");
   await expect(sheet.locator("#cache li")).toHaveCount(1);
   await sheet.getByRole("button", { name: "Delete demo" }).click();
+  await page.locator("#confirm").getByRole("button", { name: "Delete it" }).click();
   await expect(sheet.locator("#cache")).toContainText("No models.");
   await page.reload();
   await ready(page, "cpu");
@@ -92,6 +93,7 @@ test("while the part that speaks is on its way, a picture is looked at, and one 
   await expect(page.locator("#waiting")).toContainText("It has been looked at");
   await page.locator("#filmstrip [data-picture]").nth(1).click();
   await expect(page.locator("#caption")).toContainText("This file is not a picture that can be read.");
+  await expect(page.locator("#waiting")).toBeEmpty();
   await page.locator("#filmstrip [data-picture]").first().click();
   await expect(page.locator("html")).toHaveAttribute("data-model", "loading");
   free = true;
@@ -145,6 +147,7 @@ test("a folder on disk is told of before it is loaded, nothing of it is fetched 
   await page.locator("#status").click();
   await expect(page.locator("#cache li")).toHaveCount(1);
   await page.getByRole("button", { name: "Delete demo" }).click();
+  await page.locator("#confirm").getByRole("button", { name: "Delete it" }).click();
   await expect(page.locator("#cache")).toContainText("No models.");
   await fill(page);
   const before = site.count(SHARD);

@@ -43,6 +43,10 @@ test("a part of the page that cannot be fetched is told of, with the way to have
   await open(page, site, "cpu");
   await page.getByRole("link", { name: "Find" }).click();
   await expect(page.locator("#update")).toContainText("This part of the page could not be fetched.");
+  await page.locator("#update").getByRole("button", { name: "Later" }).click();
+  await expect(page.locator("#update")).toBeHidden();
+  await page.getByRole("link", { name: "Find" }).click();
+  await expect(page.locator("#update"), "it is tried again").toBeVisible();
   await page.unrouteAll();
   await page.locator("#update").getByRole("button", { name: "Reload" }).click();
   await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");

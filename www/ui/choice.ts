@@ -1,11 +1,12 @@
 /** Which model a view works with: what a link names, what the visitor has chosen, or the page's own. */
 
 import { Blip2Error, type Source } from "../index.js";
+import { PICKED } from "../picked.js";
 import { allowed } from "./files.js";
 import { keep, kept } from "./kept.js";
 import type { Folder } from "./models/folders.js";
 import type { Problem, Route } from "./state.js";
-import { problemOf } from "./writer.js";
+import { missing, problemOf } from "./writer.js";
 
 /** Batch writes with the model of Ask. */
 export type View = Exclude<Route, "batch">;
@@ -65,10 +66,17 @@ export const keyOf = (choice: Choice): string => (choice instanceof URL ? choice
 
 /** The index of a model, as JSON. Errors: those of `fetch`, of the browser's files and of JSON. */
 export async function indexOf(choice: Choice): Promise<unknown> {
-  if (choice instanceof URL) return (await fetch(new URL(INDEX, choice))).json();
+  if (choice instanceof URL) return (await fetch(inFolder(choice, INDEX))).json();
   const { picked } = choice;
   const file = "kind" in picked ? await (await picked.getFileHandle(INDEX)).getFile() : picked.find(({ name }) => name === INDEX);
   return JSON.parse((await file?.text()) ?? "null");
+}
+
+/** As the engine finds it: also without a slash at the end, and with a signature, which is of each file. */
+function inFolder({ href }: URL, file: string): URL {
+  const address = new URL(href);
+  address.pathname = `${address.pathname.replace(/\/$/, "")}/${file}`;
+  return address;
 }
 
 /** The name of a folder that may not be read yet. `ask`: the visitor is asked for it, which needs a click. */
@@ -80,7 +88,9 @@ export async function closedFolder(choice: Choice, ask: boolean): Promise<string
 /** An error as the page shows it. What a folder lacks was not downloaded, and no connection helps. */
 export function problemWith(error: unknown, choice: Choice | null): Problem {
   const problem = problemOf(error);
-  if (choice === null || choice instanceof URL || (problem.code !== "file" && problem.code !== "network")) return problem;
-  const empty = error instanceof Blip2Error && error.is("file") && error.facts.path === INDEX;
-  return { ...problem, about: empty ? "noModel" : "folder" };
+  // The engine or a part of the model may be what is missing.
+  if (missing(error)?.split("?")[0]?.endsWith(`/${INDEX}`)) return { ...problem, about: "noModelThere" };
+  if (choice === null || choice instanceof URL || !(error instanceof Blip2Error)) return problem;
+  if (error.is("file")) return { ...problem, about: error.facts.path === INDEX ? "noModel" : "folder" };
+  return error.is("network") && error.facts.url.startsWith(PICKED) ? { ...problem, about: "folder" } : problem;
 }

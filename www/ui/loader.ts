@@ -25,20 +25,28 @@ interface User {
 }
 
 export class Loader {
-  private readonly engine: Engine;
+  private readonly engine: Pick<Engine, "device" | "inspect" | "load">;
   private readonly page: Page;
   private readonly user: User;
   private current: Blip2 | null = null;
   private abort = new AbortController();
+  /** Whether it was asked for, or small enough to come unasked. */
+  private wanted = false;
 
-  constructor(engine: Engine, page: Page, user: User) {
+  constructor(engine: Pick<Engine, "device" | "inspect" | "load">, page: Page, user: User) {
     this.engine = engine;
     this.page = page;
     this.user = user;
   }
 
+  /** Goes on with what broke off for want of a network: unasked where the visitor had not been asked yet. */
+  resume(): Promise<void> {
+    return this.load(this.wanted);
+  }
+
   /** Loads the model of now, or says what it would take. */
   async load(asked: boolean): Promise<void> {
+    this.wanted = asked;
     this.abort.abort();
     const abort = new AbortController();
     this.abort = abort;
@@ -59,7 +67,10 @@ export class Loader {
         return dispatch({ type: "model", model: { phase: "offered", bytes, arrived: cached, closed: null } });
       if (finds(index)) return dispatch({ type: "model", model: { phase: "failed", problem: finder(choice) } });
       const stages = inOrder(index.stages);
-      const tell = (totals: Totals | null, elsewhere: boolean) => dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere } });
+      const folder = !(choice instanceof URL);
+      const tell = (totals: Totals | null, elsewhere: boolean) =>
+        dispatch({ type: "model", model: { phase: "loading", totals, stages, elsewhere, folder } });
+      this.wanted = true;
       tell(null, false);
       keep(MARK, bytes > UNASKED ? keyOf(choice) : null);
       // For one that is downloaded by a click, the browser may be asked to keep it.

@@ -214,7 +214,7 @@ for (const change of ["online", "offline"] as const) {
     if (change === "offline") view.announce(w.offlineNow);
     const { model } = state;
     // What had begun goes on by itself.
-    if (change === "online" && model.phase === "failed" && model.problem.code === "network") void loader.load(true);
+    if (change === "online" && model.phase === "failed" && model.problem.code === "network") void loader.resume();
   });
 }
 

@@ -39,9 +39,9 @@ function watchForUpdates(registration: ServiceWorkerRegistration): void {
   registration.addEventListener("updatefound", follow);
 }
 
-/** A bar over the page, unless there is one. */
+/** A bar over the page, in the place of one that is there: what is told now is what the visitor has just met. */
 function offerReload(why: Said, reload: () => void): void {
-  if (document.getElementById("update") !== null) return;
+  document.getElementById("update")?.remove();
   const bar = h("div", { id: "update", role: "status" }, say(h("p", {}), why));
   bar.append(
     wordButton("later", () => bar.remove(), "text"),
@@ -54,7 +54,8 @@ function offerReload(why: Said, reload: () => void): void {
 export async function fetched<T>(part: Promise<T>): Promise<T | null> {
   try {
     return await part;
-  } catch {
+  } catch (error) {
+    console.error(error); // for developers: it may be something else than the connection
     offerReload("partMissing", () => location.reload());
     return null;
   }

@@ -60,9 +60,9 @@ export class Routes {
   }
 
   go(route: Route): void {
-    if (route === this.route) return;
+    if (this.isHere(route)) return;
     // Not by following a fragment: the browser scrolls to the top before it tells of it, and the place would be lost.
-    history.pushState(null, "", hashOf(route));
+    if (route !== this.route) history.pushState(null, "", hashOf(route));
     void this.enter();
   }
 
@@ -94,7 +94,7 @@ export class Routes {
 
   private async enter(): Promise<void> {
     const route = routeOf(location.hash);
-    if (route === this.route && this.entered) return;
+    if (this.entered && this.isHere(route)) return;
     this.entered = true;
     if (route !== this.route) {
       this.scrolled.set(this.route, window.scrollY);
@@ -112,6 +112,11 @@ export class Routes {
     }
     // Once the view has been painted again.
     requestAnimationFrame(() => requestAnimationFrame(() => window.scrollTo({ top: this.scrolled.get(route) ?? 0, behavior: "instant" })));
+  }
+
+  /** It is shown, or about to be. What could not be fetched is not: it is tried again. */
+  private isHere(route: Route): boolean {
+    return route === this.route && (route === "ask" || this.places.has(route));
   }
 
   private place(route: Lazy): Promise<Place> {

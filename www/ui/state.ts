@@ -8,8 +8,11 @@ export type Route = "ask" | "find" | "batch";
 
 /** An error as the page shows it. */
 export interface Problem {
-  /** What the code alone does not say: a model for Find was to caption; a folder of the disk is gone or was changed; it holds no model; nothing is there. */
-  readonly about?: "finder" | "folder" | "noModel" | "missing";
+  /**
+   * What the code alone does not say: a model for Find was to caption; a folder of the disk is gone or was changed; it holds no model;
+   * a model's address has none; a picture's has nothing.
+   */
+  readonly about?: "finder" | "folder" | "noModel" | "noModelThere" | "missing";
   readonly code: Code;
   readonly message: string;
   readonly retryable: boolean;
@@ -20,8 +23,14 @@ export type Model =
   | { readonly phase: "starting"; readonly slow?: true }
   /** Too large to be fetched unasked. arrived: bytes that are here already. closed: the name of a folder that the visitor has to open again. */
   | { readonly phase: "offered"; readonly bytes: number; readonly arrived: number; readonly closed: string | null }
-  /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. */
-  | { readonly phase: "loading"; readonly totals: Totals | null; readonly stages: readonly number[]; readonly elsewhere: boolean }
+  /** stages: bytes of each part. elsewhere: nothing comes, since another tab is fetching it. folder: it is read from the visitor's disk. */
+  | {
+      readonly phase: "loading";
+      readonly totals: Totals | null;
+      readonly stages: readonly number[];
+      readonly elsewhere: boolean;
+      readonly folder?: boolean;
+    }
   | { readonly phase: "ready"; readonly info: ModelInfo; readonly notKept: Problem | null }
   | { readonly phase: "failed"; readonly problem: Problem };
 

@@ -166,9 +166,12 @@ export class View {
     const totals = phase === "loading" ? model.totals : null;
     const elsewhere = phase === "loading" && model.elsewhere;
     const picture = currentPicture(state);
-    setText(byId("waiting", HTMLElement), picture === undefined && !elsewhere ? "" : waitingFor(model, picture));
+    // A picture that cannot be read waits for nothing.
+    const waits = picture === undefined ? elsewhere : !isBroken(picture);
+    setText(byId("waiting", HTMLElement), waits ? waitingFor(model, picture) : "");
     setAttribute(byId("waiting", HTMLElement), "data-ahead", picture?.ahead ?? null);
-    const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online: state.online });
+    const online = state.online || (phase === "loading" && model.folder === true);
+    const { what, figures } = loading(totals, { slow: phase === "starting" && model.slow === true, online });
     setText(byId("loading-what", HTMLElement), busy ? what : "");
     setText(byId("loading-figures", HTMLElement), busy ? figures : "");
     this.bar.hidden = !busy;

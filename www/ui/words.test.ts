@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { CODES, type DeviceReport, type Totals } from "../index.js";
 import { START } from "./state.js";
 import { count, deviceWhy, duration, explain, loading, modelName, size, statusLine, waitingFor, type Where } from "./words.js";
+import { en } from "./words/en.js";
 
 const TOTALS: Totals = { loaded: 3.1e6, total: 11.9e6, cached: 0, rate: 4.05e6, eta: 2.2, stage: "vision" };
 
@@ -16,7 +17,7 @@ test("loading says the part in words, bytes, rate and time, and nothing that it 
   assert.deepEqual(loading(TOTALS), { what: "Loading the part that sees", figures: "3.1 MB of 12 MB · 4.0 MB/s · about 2 s left" });
   assert.deepEqual(loading({ ...TOTALS, rate: 0, eta: null, stage: null }), { what: "Loading the model", figures: "3.1 MB of 12 MB" });
   assert.match(loading(TOTALS, { online: false }).figures, /^3.1 MB of 12 MB · waits for a connection$/);
-  assert.match(loading({ ...TOTALS, cached: 3.1e6 }).figures, /here already/);
+  for (const online of [true, false]) assert.match(loading({ ...TOTALS, cached: 3.1e6 }, { online }).figures, /^3.1 MB of 12 MB · here already/);
   assert.deepEqual(loading(null), { what: "Getting ready", figures: "" });
 });
 
@@ -34,6 +35,13 @@ test("every code has its words for every place, without jargon", () => {
 test("a failed download is told by what was downloaded", () => {
   const problem = { code: "network", message: "", retryable: true } as const;
   assert.notEqual(explain(problem, "picture").happened, explain(problem, "model").happened);
+});
+
+test("what was kept is said also where more is known than the code", () => {
+  const problem = { code: "network", message: "", retryable: true } as const;
+  const { happened, rest } = explain({ ...problem, about: "noModelThere" }, "model");
+  assert.equal(happened, en.problemAbout.noModelThere.happened);
+  assert.equal(rest, `${en.kept.model} ${en.problemAbout.noModelThere.rest}`);
 });
 
 test("a model is called by the last folder of its address", () => {

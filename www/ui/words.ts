@@ -76,8 +76,9 @@ export function loading(totals: Totals | null, { slow = false, online = true } =
   const { loaded, total, cached, rate, eta, stage } = totals;
   const what = stage === null ? w.loadingModel : w.loadingStage[stage satisfies Stage];
   const figures = [w.sizeOf(size(loaded), size(total))];
-  if (!online) return { what, figures: [...figures, w.noConnection].join(" · ") };
-  if (cached >= loaded && cached > 0) figures.push(w.hereAlready);
+  const here = cached >= loaded && cached > 0;
+  if (!online && !here) return { what, figures: [...figures, w.noConnection].join(" · ") };
+  if (here) figures.push(w.hereAlready);
   else if (rate > 0) figures.push(`${size(rate)}/s`);
   if (eta !== null && eta >= 1) figures.push(w.left(duration(eta)));
   return { what, figures: figures.join(" · ") };
@@ -145,8 +146,11 @@ export function statusLine({ model, device, online, rate }: State): string {
 export type Where = "model" | "picture" | "answer" | "notice";
 
 export function explain({ code, about }: Problem, where: Where): { happened: string; rest: string } {
-  if (about !== undefined) return w.problemAbout[about === "missing" && where === "model" ? "noModelThere" : about];
-  const happened = code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code];
+  const { happened, rest } = about === undefined ? ofCode(code, where) : w.problemAbout[about];
+  return { happened, rest: [w.kept[where], rest].filter(part => part !== "").join(" ") };
+}
+
+function ofCode(code: Code, where: Where): { happened: string; rest: string } {
   const toDo: Partial<Record<Code, string>> = w.toDo;
-  return { happened, rest: [w.kept[where], toDo[code] ?? ""].filter(part => part !== "").join(" ") };
+  return { happened: code === "network" && where === "picture" ? w.pictureNotFetched : w.happened[code], rest: toDo[code] ?? "" };
 }

@@ -84,12 +84,14 @@ export class Writer {
   /** A picture that cannot be read is told of at once; whatever else goes wrong, when its turn comes. */
   private async lookAhead(picture: number, model: Blip2): Promise<void> {
     const { dispatch } = this.page;
+    // Of another model by now, what it saw is nobody's news.
+    const tell = (ahead: "done" | "no") => (this.early === model || this.model === model) && dispatch({ type: "ahead", picture, ahead });
     dispatch({ type: "ahead", picture, ahead: "now" });
     try {
       await this.encode(picture, model, new AbortController().signal);
-      dispatch({ type: "ahead", picture, ahead: "done" });
+      tell("done");
     } catch (error) {
-      dispatch({ type: "ahead", picture, ahead: "no" });
+      tell("no");
       if (this.early !== model || !isOfPicture(problemOf(error))) return;
       this.fail({ picture, turn: null }, error);
       void this.work();
@@ -186,7 +188,7 @@ export class Writer {
 
   private fail(job: Job, error: unknown): void {
     const { page } = this;
-    const problem = problemOf(error);
+    const problem = problemOfPicture(error);
     const key = keyOf(job);
     // The engine comes back by itself on a new device; once, nobody needs to be troubled.
     if (problem.code === "device-lost" && !this.retried.has(key)) {
@@ -240,9 +242,15 @@ function tokensPerSecond({ timings: { first_token_ms, total_ms, tokens } }: Gene
 }
 
 export function problemOf(error: unknown): Problem {
-  if (error instanceof Blip2Error) {
-    const missing = error.is("network") && (error.facts.status === 404 || error.facts.status === 410);
-    return { code: error.code, message: error.message, retryable: error.retryable, ...(missing && { about: "missing" }) };
-  }
+  if (error instanceof Blip2Error) return { code: error.code, message: error.message, retryable: error.retryable };
   return { code: "kernel", message: String(error), retryable: true };
+}
+
+export const problemOfPicture = (error: unknown): Problem => ({ ...problemOf(error), ...(missing(error) !== null && { about: "missing" }) });
+
+/** The address where the server has nothing; null for whatever else went wrong. */
+export function missing(error: unknown): string | null {
+  if (!(error instanceof Blip2Error && error.is("network"))) return null;
+  const { status, url } = error.facts;
+  return status === 404 || status === 410 ? url : null;
 }

@@ -3,7 +3,7 @@
 import type { Blip2 } from "../../index.js";
 import type { Found } from "../files.js";
 import { options, type Settings } from "../settings.js";
-import { problemOf } from "../writer.js";
+import { problemOfPicture } from "../writer.js";
 import { asSentence } from "./export.js";
 import { type Batch, type Event, next, type Task } from "./state.js";
 
@@ -48,7 +48,7 @@ export class Runner {
         desk.dispatch({ type: "done", row: id, text, question: asked });
       } catch (error) {
         if (abort.signal.aborted) desk.dispatch({ type: "back", row: id });
-        else desk.dispatch({ type: "failed", row: id, problem: problemOf(error) });
+        else desk.dispatch({ type: "failed", row: id, problem: problemOfPicture(error) });
       }
     }
     this.abort = null;

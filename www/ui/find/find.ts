@@ -6,7 +6,7 @@ import { Bar } from "../bar.js";
 import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
 import { confirmed } from "../confirm.js";
 import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
-import { chooseFiles, chooseFolder, type Found, fromFiles } from "../files.js";
+import { chooseFiles, chooseFolder, type Found, fromFiles, isPicture } from "../files.js";
 import type { Place, Shell } from "../routes.js";
 import { emptyTitle } from "../drop.js";
 import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
@@ -303,8 +303,9 @@ export class Find implements Place {
   private async add(found: readonly Found[], root: FileSystemDirectoryHandle | null): Promise<void> {
     // The pictures of the sample gallery make way for the visitor's own.
     if (this.library.items.length > 0 && this.library.items.every(({ address }) => address !== null)) await this.takeAway(false);
-    if (!this.library.knowsTower) this.early.push({ found, root });
-    else await this.library.add(found, root);
+    if (this.library.knowsTower) return this.library.add(found, root);
+    this.early.push({ found, root });
+    this.show();
   }
 
   private async choose(): Promise<void> {
@@ -343,6 +344,7 @@ export class Find implements Place {
   }
 
   private async takeAway(forget: boolean): Promise<void> {
+    this.early = [];
     await this.library.clear({ forget });
     this.grid.forget();
     this.found = null;
@@ -378,6 +380,11 @@ export class Find implements Place {
     });
   }
 
+  /** How many pictures were given before the tower was known. */
+  private get waiting(): number {
+    return this.early.flatMap(({ found }) => found).filter(({ file }) => isPicture(file)).length;
+  }
+
   /** Where the visitor goes on when what had the focus is gone. */
   private next(): HTMLElement | null {
     if (!this.empty.hidden) return this.empty.querySelector("button");
@@ -391,8 +398,9 @@ export class Find implements Place {
     setAttribute(this.section, "data-phase", phase);
     setAttribute(this.section, "data-seen", String(progress.done));
     setAttribute(this.section, "data-fitting", this.fitting);
-    this.empty.hidden = items.length > 0 || phase === "starting" || phase === "loading";
-    this.tools.hidden = items.length === 0;
+    const given = items.length > 0 || this.waiting > 0;
+    this.empty.hidden = given || phase === "starting" || phase === "loading";
+    this.tools.hidden = !given;
     this.loadButton.hidden = phase !== "offered" && phase !== "failed";
     setText(this.loadButton, phase === "offered" ? loadWords(this.bytes.all, this.bytes.here, this.closed) : w.tryAgain);
     this.chips.hidden = this.text !== "" || items.length === 0;
@@ -438,6 +446,7 @@ export class Find implements Place {
     const { found, fitting, text } = this;
     const { failed, done, all } = this.library.progress;
     const [gone] = this.gone;
+    if (this.waiting > 0) return w.picturesWait(this.waiting);
     if (locked && gone !== undefined) return w.folderGone(gone);
     if (found === null) return locked ? w.lastTime : failed > 0 ? w.failedSome(failed) : all > 0 && done + failed === all ? w.found(all) : "";
     if (found.length === 0) return w.noneSeen;

@@ -33,10 +33,13 @@ export interface Progress {
   readonly paused: boolean;
 }
 
+type Sees = Pick<Seer, "ready" | "see">;
+type Keeps = Pick<Store, "seen" | "keepSeen" | "shelf" | "keepShelf" | "clear">;
+
 export class Library {
   readonly items: Item[] = [];
-  private readonly seer: Seer;
-  private readonly store: Store;
+  private readonly seer: Sees;
+  private readonly store: Keeps;
   private readonly changed: () => void;
   private readonly keys = new Map<string, Item>();
   private readonly handles = new Map<string, FileSystemDirectoryHandle>();
@@ -47,7 +50,7 @@ export class Library {
   private tower = "";
   private stopped = false;
 
-  constructor(seer: Seer, store: Store, changed: () => void) {
+  constructor(seer: Sees, store: Keeps, changed: () => void) {
     this.seer = seer;
     this.store = store;
     this.changed = changed;
@@ -77,7 +80,9 @@ export class Library {
     const shelf = await this.store.shelf();
     if (shelf === null || shelf.tower !== this.tower) return;
     for (const handle of shelf.folders) this.handles.set(handle.name, handle);
-    const items = shelf.pictures.map(({ key, path, address }) => this.item({ key, path, address, file: null, folder: null }));
+    // Each try to load the model begins with this.
+    const fresh = shelf.pictures.filter(({ key }) => !this.keys.has(key));
+    const items = fresh.map(({ key, path, address }) => this.item({ key, path, address, file: null, folder: null }));
     await this.recall(items);
   }
 

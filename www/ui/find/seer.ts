@@ -94,12 +94,8 @@ export class Seer {
     image.catch(() => images.delete(file));
     const [oldest] = images.keys();
     if (images.size > KEPT && oldest !== undefined) {
-      const gone = images.get(oldest);
+      giveBack(images.get(oldest));
       images.delete(oldest);
-      gone?.then(
-        one => one.dispose(),
-        () => {},
-      );
     }
     return image;
   }
@@ -108,7 +104,8 @@ export class Seer {
   async dispose(): Promise<void> {
     const { loaded } = this;
     this.loaded = null;
-    this.images.clear(); // with their model
+    for (const image of this.images.values()) giveBack(image); // each holds on to the weights
+    this.images.clear();
     await loaded?.dispose();
   }
 
@@ -116,4 +113,9 @@ export class Seer {
     if (this.loaded === null) throw new Error("the model that finds is not loaded");
     return this.loaded;
   }
+}
+
+/** Also one that is still being looked at. */
+function giveBack(image: Promise<Blip2Image> | undefined): void {
+  image?.then(one => one.dispose()).catch(() => {}); // what failed holds nothing
 }

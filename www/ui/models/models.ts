@@ -5,11 +5,12 @@ import type { CachedModel, CacheReport, Engine, IndexFacts, Inspection } from ".
 import { problemWords } from "../answer.js";
 import { Bar } from "../bar.js";
 import { type Choice, ownModel, problemWith, sourceOf } from "../choice.js";
+import { confirmed } from "../confirm.js";
 import { h, iconButton, say, setAttribute, wordButton } from "../dom.js";
 import { finds, type Loader } from "../loader.js";
 import { styled } from "../routes.js";
 import { part, Sheet } from "../sheet.js";
-import type { State } from "../state.js";
+import type { Problem, State } from "../state.js";
 import { count, deviceName, deviceWhy, inOrder, languageOf, loading, modelName, STAGES, size, w } from "../words.js";
 import { problemOf } from "../writer.js";
 import { chooseModelFolder } from "./folders.js";
@@ -116,12 +117,15 @@ export class ModelsSheet {
       this.offer.replaceChildren(...this.offerWords(inspection, report, choice));
       this.offer.scrollIntoView({ block: "nearest" });
     } catch (error) {
-      if (abort.signal.aborted) return;
-      const problem = problemWith(error, choice);
-      const box = h("div", { class: "problem" }, ...problemWords(problem, "model"));
-      setAttribute(box, "data-error-code", problem.code);
-      this.offer.replaceChildren(box);
+      if (!abort.signal.aborted) this.showProblem(problemWith(error, choice));
     }
+  }
+
+  private showProblem(problem: Problem): void {
+    const box = h("div", { class: "problem" }, ...problemWords(problem, "model"));
+    setAttribute(box, "data-error-code", problem.code);
+    this.offer.replaceChildren(box);
+    this.offer.hidden = false;
   }
 
   private offerWords({ url, bytes, cached, memory, fits, index }: Inspection, report: CacheReport, choice: Choice | null): HTMLElement[] {
@@ -153,8 +157,14 @@ export class ModelsSheet {
   }
 
   private async chooseFolder(): Promise<void> {
-    const folder = await chooseModelFolder();
-    if (folder !== null) await this.look(folder);
+    try {
+      const folder = await chooseModelFolder();
+      if (folder !== null) await this.look(folder);
+    } catch (error) {
+      // The browser's own no: a folder of the system, or no permission.
+      this.inspected.abort();
+      this.showProblem({ code: "file", message: String(error), retryable: true, about: "folder" });
+    }
   }
 
   private async refreshCache(): Promise<void> {
@@ -186,6 +196,7 @@ export class ModelsSheet {
   }
 
   private async remove(url: string, button: HTMLButtonElement): Promise<void> {
+    if (!(await confirmed("deleteTitle", "deleteRest", "deleteAct"))) return;
     const at = [...this.cache.querySelectorAll("button")].indexOf(button);
     await this.parts.engine.cache.delete(url).catch(() => {});
     await this.refreshCache();
@@ -211,7 +222,7 @@ function deviceWords({ device }: State): HTMLElement[] {
 
 function modelWords({ model, ui, online }: State): HTMLElement[] {
   if (model.phase === "loading") {
-    const { what, figures } = loading(model.totals, { online });
+    const { what, figures } = loading(model.totals, { online: online || model.folder === true });
     return [h("p", {}, what), h("p", { class: "rest figures" }, figures)];
   }
   if (model.phase !== "ready") return [h("p", {}, w.notLoaded)];

@@ -255,6 +255,9 @@ export const en = {
   room: (used: string, all: string) => `${used} of ${all} used.`,
   loose: (bytes: string) => `${bytes} of unfinished downloads.`,
   remove: (name: string) => `Delete ${name}`,
+  deleteTitle: "Delete this model?",
+  deleteRest: "It is downloaded again when it is next used.",
+  deleteAct: "Delete it",
   neverLeave: "Your pictures and questions never leave this tab.",
 
   // Find and Batch, before the first picture
@@ -274,6 +277,7 @@ export const en = {
   forgetAct: "Forget them",
   findSamples: "Or look around in the sample gallery",
   found: (count: number) => pictures(count),
+  picturesWait: (count: number) => `${plural(count, "picture waits", "pictures wait")} for the model.`,
   encoding: (done: number, all: number) => `Looked at ${done.toLocaleString("en")} of ${pictures(all)}`,
   perSecond: (rate: string) => `${rate} a second`,
   pause: "Pause",
