@@ -69,7 +69,7 @@ async function served(command: readonly string[], folder: string, work: (address
     });
     await work(address);
   } finally {
-    if (server.pid !== undefined && server.exitCode === null) process.kill(-server.pid);
+    if (server.pid !== undefined && server.exitCode === null && server.signalCode === null) process.kill(-server.pid);
     // It must not write into a folder that is being removed.
     await ended;
   }
