@@ -96,10 +96,7 @@ export class Seer {
     if (images.size > KEPT && oldest !== undefined) {
       const gone = images.get(oldest);
       images.delete(oldest);
-      gone?.then(
-        one => one.dispose(),
-        () => {},
-      );
+      if (gone !== undefined) void giveBack(gone);
     }
     return image;
   }
@@ -108,7 +105,10 @@ export class Seer {
   async dispose(): Promise<void> {
     const { loaded } = this;
     this.loaded = null;
-    this.images.clear(); // with their model
+    const images = [...this.images.values()];
+    this.images.clear();
+    // Each keeps its model's weights.
+    await Promise.all(images.map(giveBack));
     await loaded?.dispose();
   }
 
@@ -117,3 +117,6 @@ export class Seer {
     return this.loaded;
   }
 }
+
+/** One that could not be encoded holds nothing. */
+const giveBack = (image: Promise<Blip2Image>): Promise<void> => image.then(one => one.dispose()).catch(() => {});
