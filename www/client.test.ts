@@ -274,7 +274,9 @@ test("a script that does not load is a network error that names it", async () =>
   const loading = engine.load(DEMO);
   await turn();
   last().fail("");
-  await assert.rejects(loading, (error: unknown) => error instanceof Blip2Error && error.is("network") && error.facts.url === "worker.js");
+  const named = (error: unknown) =>
+    error instanceof Blip2Error && error.is("network") && error.facts.url === "worker.js" && error.hint.startsWith("Check the connection");
+  await assert.rejects(loading, named);
 });
 
 test("a policy that forbids the worker is an error with a code too", async () => {

@@ -249,5 +249,5 @@ export const scriptMissing = (reason: string): Blip2Error =>
     "worker.js",
     null,
     `the worker could not be started: ${reason}`,
-    'worker.js belongs beside the script that holds this package: Vite before 8 needs optimizeDeps: { exclude: ["blip2-web"] }, some bundlers a copy of it.',
+    'Check the connection, the policy of the page, then the bundler: Vite before 8 needs optimizeDeps: { exclude: ["blip2-web"] }, some a copy of worker.js.',
   );

@@ -503,6 +503,7 @@ let shared: Engine | undefined;
 
 /** What lies on a disk already is not copied into a storage unasked. */
 const KEPT_ALREADY = { keep: false };
+const WEB = ["http:", "https:"];
 
 /** @internal Errors: input-invalid, file. */
 export async function loadParams(source: Source, { integrity, request, resolve, keep, as, arithmetic }: LoadOptions): Promise<LoadParams> {
@@ -519,11 +520,11 @@ export async function loadParams(source: Source, { integrity, request, resolve, 
   } catch {
     throw inputInvalid("source", `${String(source)} is not an address`);
   }
-  if (!host().schemes.includes(url.protocol)) throw inputInvalid("source", `${url.protocol} addresses cannot be loaded`);
   if (!url.pathname.endsWith("/")) url.pathname += "/";
   const signed = url.search === "" ? request : { query: url.search, ...request };
   url.search = "";
   const asked = host().asked(url);
+  if (!WEB.includes(asked.protocol)) throw inputInvalid("source", `${asked.protocol} addresses cannot be loaded`);
   return {
     url: asked.href,
     ...(asked !== url && KEPT_ALREADY),

@@ -41,6 +41,15 @@ test("the worker reads the extension's own files, and nothing else under that na
   assert.equal(await open("https://extension.invalid/models/demo/config.json"), undefined);
 });
 
+test("another extension's model is refused before a worker is asked, from a page of the web too", async () => {
+  const { engine, workers } = withWorkers();
+  const refused = { code: "input-invalid", facts: { argument: "source", reason: "chrome-extension: addresses cannot be loaded" } };
+  await assert.rejects(engine.load("chrome-extension://other/models/demo"), refused);
+  runIn("https://example.org/");
+  await assert.rejects(engine.load("chrome-extension://abcdef/models/demo"), refused);
+  assert.equal(workers.length, 0);
+});
+
 test("a model that an extension brings along is not copied into the browser's storage, unless that is asked for", async () => {
   const { engine, last } = withWorkers({ load: () => ({ model: 1, info: MODEL }) });
   await engine.load("chrome-extension://abcdef/models/demo");

@@ -3,7 +3,7 @@
 /** Where they are to the engine: a name that no network can have (RFC 2606). */
 const EXTENSION = "https://extension.invalid/";
 
-export const EXTENSION_SCHEMES = ["chrome-extension:", "moz-extension:", "safari-web-extension:"];
+const EXTENSION_SCHEMES = ["chrome-extension:", "moz-extension:", "safari-web-extension:"];
 
 /** The address by which the worker asks for what is at `url`, which may be of the extension that this runs in. */
 export const askedOfExtension = (url: URL): URL => (isOwn(url) ? new URL(url.pathname, EXTENSION) : url);

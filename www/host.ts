@@ -2,15 +2,13 @@
 
 import type { WorkerLike } from "./client.js";
 import { inputInvalid } from "./error.js";
-import { askedOfExtension, EXTENSION_SCHEMES } from "./extension.js";
+import { askedOfExtension } from "./extension.js";
 import type { StorageKind } from "./protocol.js";
 
 export interface Host {
   /** What addresses without a scheme are relative to. */
   base(): string | undefined;
-  /** Schemes of addresses that models may have. */
-  readonly schemes: readonly string[];
-  /** The address by which the worker asks for what is at `url`: another one, where that lies at hand and not in a network. */
+  /** The address by which the worker asks for what is at `url`: another one, where that lies at hand and not in a network. It knows those of the web alone. */
   asked(url: URL): URL;
   startWorker(): WorkerLike;
   /** Where models are kept, if nobody says where. */
@@ -21,7 +19,6 @@ export interface Host {
 
 const page: Host = {
   base: () => globalThis.document?.baseURI ?? globalThis.location?.href,
-  schemes: ["http:", "https:", ...EXTENSION_SCHEMES],
   asked: askedOfExtension,
   startWorker: () => {
     if (typeof Worker === "undefined") throw inputInvalid("worker", "there are no workers here: call this in a browser");

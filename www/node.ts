@@ -64,7 +64,6 @@ const here = (): string => pathToFileURL(`${process.cwd()}/`).href;
 
 runOn({
   base: here,
-  schemes: ["http:", "https:", "file:"],
   // The engine knows web addresses: the thread answers these from the disk.
   asked: url => (url.protocol === "file:" ? new URL(url.pathname, DISK) : url),
   startWorker: () => new Thread(),

@@ -59,7 +59,8 @@ async function served(command: readonly string[], folder: string, work: (address
     const address = await new Promise<string>((resolve, reject) => {
       const hear = (data: Buffer) => {
         said += String(data);
-        const found = /http:\/\/localhost:\d+/.exec(said);
+        // What follows has to be there: a piece of the output may end within the port.
+        const found = /http:\/\/localhost:\d+(?=[/\s])/.exec(said);
         if (found) resolve(`${found[0]}/`);
       };
       server.stdout.on("data", hear);
@@ -68,7 +69,7 @@ async function served(command: readonly string[], folder: string, work: (address
     });
     await work(address);
   } finally {
-    if (server.pid !== undefined && server.exitCode === null) process.kill(-server.pid);
+    if (server.pid !== undefined && server.exitCode === null && server.signalCode === null) process.kill(-server.pid);
     // It must not write into a folder that is being removed.
     await ended;
   }

@@ -41,28 +41,36 @@ test("a file that is not there is told at once", async ({ visitor, host }) => {
   expect(froms(host)).toEqual([0]);
 });
 
+/** A reset throws away what the browser has not read yet. */
+function takenUp(from: number | undefined): void {
+  expect(from).toBeGreaterThan(0);
+  expect(from).toBeLessThanOrEqual(HALF);
+}
+
 test("a reset connection is taken up from its last byte", async ({ visitor, host, well }) => {
   once(host, { after: HALF, ends: "reset" });
   well(await load(visitor, host.folder));
   const [first, then, ...more] = froms(host);
   expect([first, more]).toEqual([0, []]);
-  // A reset throws away what the browser has not read yet.
-  expect(then).toBeGreaterThan(0);
-  expect(then).toBeLessThanOrEqual(HALF);
+  takenUp(then);
 });
 
 test("a host that refuses the range is read from the start", async ({ visitor, host, well }) => {
   once(host, { after: HALF, ends: "reset" });
   once(host, { status: 416 });
   well(await load(visitor, host.folder));
-  expect(froms(host)).toEqual([0, HALF, 0]);
+  const [first, then, ...more] = froms(host);
+  expect([first, more]).toEqual([0, [0]]);
+  takenUp(then);
 });
 
 test("a host without ranges is read from the start", async ({ visitor, host, well }) => {
   once(host, { after: HALF, ends: "reset" });
   once(host, "no-ranges");
   well(await load(visitor, host.folder));
-  expect(froms(host)).toEqual([0, HALF]);
+  const [first, then, ...more] = froms(host);
+  expect([first, more]).toEqual([0, []]);
+  takenUp(then);
 });
 
 test("a busy host is asked again when it said", async ({ visitor, host, well }) => {

@@ -39,7 +39,7 @@ test("after one visit it works without a network: captions, questions, the sampl
 test("a part of the page that cannot be fetched is told of, with the way to have it", async ({ visitor: page, site }) => {
   // A service worker would have it.
   await page.addInitScript(() => void Reflect.deleteProperty(Navigator.prototype, "serviceWorker"));
-  await page.route(/\/(find|models)-[^/]+\.js$/, route => route.abort());
+  await page.route(/\/find-[^/]+\.js$/, route => route.abort());
   await open(page, site, "cpu");
   await page.getByRole("link", { name: "Find" }).click();
   await expect(page.locator("#update")).toContainText("This part of the page could not be fetched.");

@@ -26,7 +26,12 @@ const ofThisVisit = new Map<View, Choice>();
 export async function choose(view: View, choice: Choice | null): Promise<void> {
   if (choice === null) ofThisVisit.delete(view);
   else ofThisVisit.set(view, choice);
-  if (choice === null || choice instanceof URL) return void keep(KEYS[view], choice?.href ?? null);
+  if (choice === null || choice instanceof URL) {
+    const before = kept(KEYS[view]);
+    keep(KEYS[view], choice?.href ?? null);
+    if (before?.startsWith(FOLDER)) await (await import("./models/folders.js")).forgetFolder(view);
+    return;
+  }
   const { rememberFolder } = await import("./models/folders.js");
   keep(KEYS[view], (await rememberFolder(view, choice)) ? keyOf(choice) : null);
 }

@@ -12,8 +12,11 @@ async function caption(file) {
   try {
     const blip2 = await loading;
     const image = await blip2.encode(file);
-    for await (const piece of image.caption()) out.append(piece);
-    await image.dispose();
+    try {
+      for await (const piece of image.caption()) out.append(piece);
+    } finally {
+      await image.dispose();
+    }
   } catch (error) {
     out.textContent = String(error);
   }

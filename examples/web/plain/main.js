@@ -9,6 +9,9 @@ document.querySelector("input").addEventListener("change", async ({ target }) =>
   out.textContent = "";
   const blip2 = await loading;
   const image = await blip2.encode(file);
-  for await (const piece of image.caption()) out.append(piece);
-  await image.dispose();
+  try {
+    for await (const piece of image.caption()) out.append(piece);
+  } finally {
+    await image.dispose();
+  }
 });

@@ -1,31 +1,36 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { RETRIEVAL, turns, withWorkers } from "../../fake_worker.js";
+import { MODEL, RETRIEVAL, turns, withWorkers } from "../../fake_worker.js";
 import { Seer } from "./seer.js";
 
-test("with its model the pictures go that were looked at again: each holds the weights", async () => {
-  let next = 1;
+const picture = (name: string) => new File([new Uint8Array([0x89, 0x50, 0x4e, 0x47])], name);
+
+test("pictures are given back before the model that saw them, and one that cannot be encoded is no hindrance", async () => {
+  let encoded = 0;
   const { engine, last } = withWorkers({
-    load: () => ({ model: next++, info: RETRIEVAL }),
-    encode: () => ({ image: next++, width: 4, height: 3 }),
+    load: (_, id) => ({ model: id, info: encoded === 0 ? RETRIEVAL : MODEL }),
+    encode: (_, id) => (++encoded === 3 ? undefined : { image: id, width: 4, height: 3 }),
     matches: () => Float32Array.of(0.5),
   });
-  // Of another view: with the last model the worker would go, and all that it holds.
-  const other = await engine.load("http://localhost/models/other");
-  const seer = new Seer(engine, new URL("http://localhost/models/retrieval/"));
   const { signal } = new AbortController();
+  const seer = new Seer(engine, new URL("http://localhost/models/finds/"));
   await seer.load(signal, () => {});
-  for (const name of ["a.png", "b.png"]) {
-    const file = new File([new Uint8Array([0x89, 0x50, 0x4e, 0x47]), name], name, { type: "image/png" });
-    assert.equal(await seer.match(file, "a cat", signal), 0.5);
-  }
-  await seer.dispose();
+  for (const name of ["a.png", "b.png"]) assert.equal(await seer.match(picture(name), "a bee", signal), 0.5);
+  await engine.load("http://localhost/models/answers/");
+  const broken = seer.match(picture("c.png"), "a bee", signal);
   await turns();
-  const released = last().paramsOf("release");
+
+  const gone = seer.dispose();
+  const facts = { reason: "no picture" };
+  last().say({ kind: "error", id: last().idOf("encode"), error: { code: "image-undecodable", message: "", hint: "", retryable: false, facts } });
+  await assert.rejects(broken);
+  await gone;
+  await turns();
+  assert.equal(last().terminated, false);
   assert.deepEqual(
-    released.filter(({ kind }) => kind === "image").map(({ handle }) => handle),
-    [3, 4],
+    last()
+      .paramsOf("release")
+      .map(({ kind }) => kind),
+    ["image", "image", "model"],
   );
-  assert.equal(released.filter(({ kind }) => kind === "model").length, 1);
-  assert.ok(other.inUse);
 });

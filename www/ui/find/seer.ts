@@ -94,8 +94,9 @@ export class Seer {
     image.catch(() => images.delete(file));
     const [oldest] = images.keys();
     if (images.size > KEPT && oldest !== undefined) {
-      giveBack(images.get(oldest));
+      const gone = images.get(oldest);
       images.delete(oldest);
+      if (gone !== undefined) void giveBack(gone);
     }
     return image;
   }
@@ -104,8 +105,10 @@ export class Seer {
   async dispose(): Promise<void> {
     const { loaded } = this;
     this.loaded = null;
-    for (const image of this.images.values()) giveBack(image); // each holds on to the weights
+    const images = [...this.images.values()];
     this.images.clear();
+    // Each keeps its model's weights.
+    await Promise.all(images.map(giveBack));
     await loaded?.dispose();
   }
 
@@ -115,7 +118,5 @@ export class Seer {
   }
 }
 
-/** Also one that is still being looked at. */
-function giveBack(image: Promise<Blip2Image> | undefined): void {
-  image?.then(one => one.dispose()).catch(() => {}); // what failed holds nothing
-}
+/** One that could not be encoded holds nothing. */
+const giveBack = (image: Promise<Blip2Image>): Promise<void> => image.then(one => one.dispose()).catch(() => {});

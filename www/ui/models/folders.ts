@@ -22,13 +22,21 @@ export async function chooseModelFolder(): Promise<Folder | null> {
 
 /** Returns whether the browser will know it on the next visit. */
 export async function rememberFolder(view: View, { picked }: Folder): Promise<boolean> {
-  if (!("kind" in picked)) return false;
+  if (!("kind" in picked)) {
+    await forgetFolder(view);
+    return false;
+  }
   return database
     .run(HANDLES, "readwrite", store => store.put(picked, view))
     .then(
       () => true,
       () => false,
     );
+}
+
+/** Something else was chosen. */
+export async function forgetFolder(view: View): Promise<void> {
+  await database.run(HANDLES, "readwrite", store => store.delete(view)).catch(() => {});
 }
 
 export async function rememberedFolder(view: View): Promise<Folder | null> {

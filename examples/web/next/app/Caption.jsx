@@ -15,8 +15,11 @@ export function Caption() {
     const write = async () => {
       setText("");
       const image = await blip2.encode(file, { signal });
-      for await (const piece of image.caption({ signal })) setText(said => said + piece);
-      await image.dispose();
+      try {
+        for await (const piece of image.caption({ signal })) setText(said => said + piece);
+      } finally {
+        await image.dispose();
+      }
     };
     write().catch(reason => signal.aborted || setText(String(reason)));
     return () => leaving.abort();
