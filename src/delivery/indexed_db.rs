@@ -158,7 +158,9 @@ impl Storage for IndexedDb {
             give_back(&buffer);
             writing.await
         });
-        done.await.map_err(|failure| error(failure, name))
+        let done = done.await.map_err(|failure| error(failure, name));
+        hurry_collector(bytes.len());
+        done
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
@@ -213,12 +215,13 @@ fn give_back(buffer: &ArrayBuffer) {
 
 /// Chromium keeps beside the buffer that it gives what it has read from the disk, until its collector comes; and that is called by what it knows of, which this
 /// is not: a load from the cache took half a gigabyte of it. A buffer that nobody writes to takes no memory there, but counts. Elsewhere it would take some.
-fn hurry_collector(read: usize) {
+/// `moved`: bytes that came or went.
+fn hurry_collector(moved: usize) {
     if navigator("userAgentData").is_none() {
         return;
     }
     if let Ok(class) = Reflect::get(&js_sys::global(), &"ArrayBuffer".into()).and_then(|class| class.dyn_into::<Function>()) {
-        let _ = Reflect::construct(&class, &Array::of1(&(32.0 * read as f64).into()));
+        let _ = Reflect::construct(&class, &Array::of1(&(64.0 * moved as f64).into()));
     }
 }
 
