@@ -21,7 +21,7 @@ use crate::weights::index::{Index, Stage};
 use crate::weights::{Plan, Weights, fit, shard};
 
 /// Uploads in flight: more of them pile up as copies beside the weights.
-const UPLOAD_LIMIT: usize = 64 << 20;
+const UPLOAD_LIMIT: usize = 8 << 20;
 
 /// What of a model works before all of it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -221,7 +221,7 @@ fn hurry_collector(moved: usize) {
         return;
     }
     if let Ok(class) = Reflect::get(&js_sys::global(), &"ArrayBuffer".into()).and_then(|class| class.dyn_into::<Function>()) {
-        let _ = Reflect::construct(&class, &Array::of1(&(64.0 * moved as f64).into()));
+        let _ = Reflect::construct(&class, &Array::of1(&(32.0 * moved as f64).into()));
     }
 }
 
