@@ -105,12 +105,17 @@ for (const name of ["vite", "react"]) {
   });
 }
 
-test("webpack: built", async ({ visitor, installed }) => {
-  const folder = copied(installed, "webpack", "public");
-  await must(process.execPath, [program("webpack-cli", "bin", "cli.js")], { cwd: folder, onLine: () => {} }, "webpack");
-  cpSync(join(folder, "index.html"), join(folder, "dist", "index.html"));
-  await captionsFrom(visitor, join(folder, "dist"));
-});
+for (const [name, options] of [
+  ["built", []],
+  ["built for development", ["--mode", "development"]],
+] as const) {
+  test(`webpack: ${name}`, async ({ visitor, installed }) => {
+    const folder = copied(installed, "webpack", "public");
+    await must(process.execPath, [program("webpack-cli", "bin", "cli.js"), ...options], { cwd: folder, onLine: () => {} }, "webpack");
+    cpSync(join(folder, "index.html"), join(folder, "dist", "index.html"));
+    await captionsFrom(visitor, join(folder, "dist"));
+  });
+}
 
 const NEXT = program("next", "dist", "bin", "next");
 

@@ -69,6 +69,21 @@ test("the gallery is encoded in the background, with a pause; and Back returns t
   await expect.poll(() => page.evaluate(() => window.scrollY)).toBe(at);
 });
 
+test("words that are typed while pictures are being looked at find those that come after them, too", async ({ visitor: page, site }) => {
+  await page.goto(`${site.origin}${BASE}?device=cpu#/find`);
+  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
+  await expect(page.locator("#find .cell")).toHaveCount(72);
+  await page.locator("#find").getByRole("button", { name: "Pause" }).click();
+  // The picture that shows it is the 67th.
+  await page.locator("#find-field").fill("a bicycle on a white background");
+  expect(Number(await page.locator("#find").getAttribute("data-seen"))).toBeLessThan(67);
+  await page.locator("#find").getByRole("button", { name: "Resume" }).click();
+  await seen(page, 72);
+  await expect.poll(async () => (await names(page))[0]).toContain("67-bicycle");
+  await expect(page.locator("#find")).toHaveAttribute("data-fitting", "done");
+  expect((await names(page))[0]).toContain("67-bicycle");
+});
+
 test("a folder of the last visit is opened again by a click; one that is gone is told of, and what was seen in it is still found", async ({
   visitor: page,
   site,

@@ -188,6 +188,7 @@ test("a folder that is gone, or holds no model, is told of in words; and there i
   await page.locator("#model-actions").getByRole("button", { name: "Other models" }).click();
   await page.locator("#details .known").first().getByRole("button", { name: "Look at it" }).click();
   await page.locator("#use-model").click();
+  await expect(page.locator("html")).not.toHaveAttribute("data-model", "failed");
   await ready(page, "cpu");
   await page.reload();
   await ready(page, "cpu");

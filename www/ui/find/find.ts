@@ -20,6 +20,8 @@ import { Store } from "./store.js";
 const UNASKED = 50e6;
 const TYPING_MS = 90;
 const IDLE_MS = 900;
+/** Between two orders of the same search, while pictures are being looked at. */
+const NEWS_MS = 1000;
 /** How many of the best are looked at again. */
 const AGAIN = 8;
 /** Of a search; all of thousands would move for each letter. */
@@ -55,6 +57,10 @@ export class Find implements Place {
   private loading = new AbortController();
   private timer = 0;
   private idle = 0;
+  private news = 0;
+  private away = false;
+  /** Pictures that had been looked at when the last order was made. */
+  private ranked = 0;
   private frame = 0;
   private text = "";
   private found: readonly Scored<Item>[] | null = null;
@@ -74,7 +80,7 @@ export class Find implements Place {
     this.shell = shell;
     this.choice = choice;
     this.seer = new Seer(shell.engine, choice);
-    this.library = new Library(this.seer, new Store(), () => this.show());
+    this.library = new Library(this.seer, new Store(), () => this.heedNews());
     this.grid = new Grid(id => void this.open(id));
     this.suggestions = new Keyed(
       this.chips,
@@ -122,15 +128,22 @@ export class Find implements Place {
       this.begun = true;
       void this.load(false);
     }
+    this.away = false;
+    this.heedNews();
     if (matchMedia("(pointer: fine)").matches) this.field.focus({ preventScroll: true });
   }
 
   leave(): void {
+    this.away = true;
     clearTimeout(this.idle);
+    clearTimeout(this.news);
+    this.news = 0;
   }
 
   end(): void {
     clearTimeout(this.idle);
+    clearTimeout(this.news);
+    this.found = null;
     this.abort.abort();
     this.loading.abort();
     this.library.pause(true);
@@ -200,15 +213,31 @@ export class Find implements Place {
     void this.search();
   }
 
-  /** Ranks by what the pictures look like; a second look follows when nothing is typed for a while. */
-  private async search(): Promise<void> {
+  /** What has been looked at since takes its place among what was found. */
+  private heedNews(): void {
+    this.show();
+    if (this.away || this.found === null || this.news !== 0 || this.library.progress.done === this.ranked) return;
+    this.news = window.setTimeout(() => {
+      this.news = 0;
+      if (this.found === null || this.library.progress.done === this.ranked) return;
+      // A second look is seen to its end.
+      if (this.fitting === "now") this.heedNews();
+      else void this.search({ anew: false });
+    }, NEWS_MS);
+  }
+
+  /**
+   * Ranks by what the pictures look like; a second look follows when nothing is typed for a while. Not `anew`: the same words, now that more pictures
+   * have been looked at.
+   */
+  private async search({ anew = true } = {}): Promise<void> {
     clearTimeout(this.idle);
     this.abort.abort();
     const abort = new AbortController();
     this.abort = abort;
-    const text = this.field.value.trim();
+    const text = anew ? this.field.value.trim() : this.text;
     this.text = text;
-    this.all = false;
+    if (anew) this.all = false;
     this.fitting = "no";
     if (text === "" || !this.seer.ready) {
       this.found = null;
@@ -218,11 +247,12 @@ export class Find implements Place {
       const query = await this.seer.read(text);
       if (abort.signal.aborted) return;
       const started = performance.now();
+      this.ranked = this.library.progress.done;
       this.found = rank(this.library.items, query);
       performance.measure("find: rank", { start: started }); // seen in the browser's own tools, and by a test
       this.problem.hidden = true;
       this.show();
-      if (window.scrollY > this.grid.element.offsetTop) window.scrollTo({ top: 0, behavior: "instant" });
+      if (anew && window.scrollY > this.grid.element.offsetTop) window.scrollTo({ top: 0, behavior: "instant" });
       this.idle = window.setTimeout(() => void this.refine(), IDLE_MS);
     } catch (error) {
       if (!abort.signal.aborted) this.fail(error);
