@@ -126,17 +126,22 @@ impl Reader {
     }
 }
 
+/// Takes bytes of JavaScript's into wasm's memory. Errors: out-of-memory, of what is named so.
+pub(super) fn append(piece: &Uint8Array, into: &mut Vec<u8>, what: impl FnOnce() -> String) -> Result<()> {
+    let (start, end) = (into.len(), into.len() + piece.length() as usize);
+    into.try_reserve(end - start).map_err(|_| Error::OutOfMemory { what: what(), needed: end as u64 })?;
+    into.resize(end, 0);
+    piece.copy_to(&mut into[start..]);
+    Ok(())
+}
+
 impl Body for Stream {
     async fn read(&mut self, into: &mut Vec<u8>, room: u64) -> Result<u64> {
         let Some(reader) = &mut self.reader else { return Ok(0) };
         let Some(piece) = reader.next().await.map_err(|error| network_error(&self.url, &error))? else { return Ok(0) };
         let came = piece.length() as usize;
         if came as u64 <= room {
-            let start = into.len();
-            let oom = |_| Error::OutOfMemory { what: shown(&self.url), needed: (start + came) as u64 };
-            into.try_reserve(came).map_err(oom)?;
-            into.resize(start + came, 0);
-            piece.copy_to(&mut into[start..]);
+            append(&piece, into, || shown(&self.url))?;
         }
         Ok(came as u64)
     }

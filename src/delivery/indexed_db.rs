@@ -14,6 +14,7 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 
+use super::browser::append;
 use super::locks::{self, Mode};
 use super::storage::{Estimate, Storage, Turn};
 use crate::error::{Error, Result};
@@ -136,12 +137,8 @@ impl Storage for IndexedDb {
         });
         let found = found.await.map_err(|failure| error(failure, name))?;
         let Some(buffer) = found else { return Ok(None) };
-        let view = Uint8Array::new(&buffer);
         let mut bytes = vec![];
-        let oom = |_| Error::OutOfMemory { what: name.into(), needed: u64::from(view.length()) };
-        bytes.try_reserve_exact(view.length() as usize).map_err(oom)?;
-        bytes.resize(view.length() as usize, 0);
-        view.copy_to(&mut bytes);
+        append(&Uint8Array::new(&buffer), &mut bytes, || name.into())?;
         give_back(&buffer);
         hurry_collector(bytes.len());
         Ok(Some(bytes))
