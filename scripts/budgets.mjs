@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 export const BUDGETS = {
   document: { what: "the first paint (HTML, CSS)", limit: 14e3 },
   script: { what: "the page's script, and its worker's", limit: 60e3 },
-  // Half of it are tokenizers and picture formats; brotli, where a host has it, makes less.
+  // docs/performance.md says what it is made of; brotli, where a host has it, makes less.
   cpu: { what: "the wasm of the CPU", limit: 1.8e6 },
   webgpu: { what: "the wasm of WebGPU", limit: 4.2e6 },
 };

@@ -124,12 +124,13 @@ const PEAK = { cpu: { times: 1.05, bytes: 250 * MIB }, webgpu: { times: 1.15, by
 const WASM = { cpu: null, webgpu: 256 * MIB };
 
 /** What loads took at most, from the server and from the cache, and what they may take. */
-function boundsReport(device, { memory, model, wasm_memory: wasm }) {
-  const peaks = ["load", "load again"].flatMap(phase => memory?.peaks[phase] ?? []);
-  if (!memory || memory.empty === null || peaks.length === 0) return null;
+function boundsReport(device, outcome) {
+  const { load = null, load_again = null, wasm } = memoryReport(outcome) ?? {};
+  const peaks = [load, load_again].filter(peak => peak !== null);
+  if (peaks.length === 0) return null;
   const { times, bytes } = PEAK[device];
-  const peak = Math.max(...peaks) - memory.empty;
-  const [bound, wasm_bound] = [Math.round(model.device_bytes * times + bytes), WASM[device]];
+  const peak = Math.max(...peaks);
+  const [bound, wasm_bound] = [Math.round(outcome.model.device_bytes * times + bytes), WASM[device]];
   return { peak, bound, wasm, wasm_bound, within: peak <= bound && (wasm_bound === null || wasm <= wasm_bound) };
 }
 
