@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { beforeEach, test } from "node:test";
 import { Blip2Error, type DeviceReport, type Inspection } from "../index.js";
+import { fakePage } from "./fake_page.js";
 import { Loader } from "./loader.js";
-import { type Action, reduce, START, type State } from "./state.js";
 
 const FOLDER = "https://a.example/models/demo/";
 const DEVICE: DeviceReport = { kind: "cpu", name: "CPU", backend: "flex", software: false, reason: "asked", detail: "" };
@@ -33,7 +33,6 @@ function unreachable(): Promise<never> {
 
 /** A loader of a model of so many bytes, on a network that comes and goes, and what the page knows by it. */
 function withModel(bytes: number) {
-  let state: State = START;
   const found = { online: true, loads: 0 };
   const engine = {
     device: () => Promise.resolve(DEVICE),
@@ -43,17 +42,9 @@ function withModel(bytes: number) {
       return unreachable();
     },
   };
-  const page = {
-    get state() {
-      return state;
-    },
-    dispatch: (action: Action) => {
-      state = reduce(state, action);
-    },
-    announce: () => {},
-  };
+  const page = fakePage();
   const loader = new Loader(engine, page, { prepare: () => {}, use: () => {} });
-  return { loader, found, phase: () => state.model.phase };
+  return { loader, found, phase: () => page.state.model.phase };
 }
 
 beforeEach(() => {

@@ -2,21 +2,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { Blip2 } from "../index.js";
 import { turns, withWorkers } from "../fake_worker.js";
-import { type Action, reduce, START, type State } from "./state.js";
+import { fakePage } from "./fake_page.js";
 import { Writer } from "./writer.js";
 
 /** A page with a picture that waits for its model, whose engine leaves open what it sees until the test says it. */
 async function lookingAhead() {
-  let state: State = START;
-  const page = {
-    get state() {
-      return state;
-    },
-    dispatch: (action: Action) => {
-      state = reduce(state, action);
-    },
-    announce: () => {},
-  };
+  const page = fakePage();
   const { engine, last } = withWorkers({ encode: () => undefined });
   const early: Blip2 = await engine.load("http://localhost/models/demo/");
   const writer = new Writer(page);
@@ -28,7 +19,7 @@ async function lookingAhead() {
     last().say({ kind: "done", call: "encode", id: last().idOf("encode"), result: { image: 9, width: 4, height: 3 } });
     await turns();
   };
-  return { page, writer, seen, ahead: () => state.pictures[0]?.ahead };
+  return { page, writer, seen, ahead: () => page.state.pictures[0]?.ahead };
 }
 
 test("a picture that waits is looked at ahead, and said to be", async () => {

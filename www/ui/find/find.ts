@@ -213,13 +213,18 @@ export class Find implements Place {
     void this.search();
   }
 
+  /** Whether the order that is shown knows fewer pictures, or others, than have been looked at. */
+  private get stale(): boolean {
+    return this.found !== null && this.library.progress.done !== this.ranked;
+  }
+
   /** What has been looked at since takes its place among what was found. */
   private heedNews(): void {
     this.show();
-    if (this.away || this.found === null || this.news !== 0 || this.library.progress.done === this.ranked) return;
+    if (this.away || this.news !== 0 || !this.stale) return;
     this.news = window.setTimeout(() => {
       this.news = 0;
-      if (this.found === null || this.library.progress.done === this.ranked) return;
+      if (!this.stale) return;
       // A second look is seen to its end.
       if (this.fitting === "now") this.heedNews();
       else void this.search({ anew: false });
