@@ -20,8 +20,8 @@ import { Store } from "./store.js";
 const UNASKED = 50e6;
 const TYPING_MS = 90;
 const IDLE_MS = 900;
-/** Between two orders of the same search, while pictures are being looked at. */
-const NEWS_MS = 1000;
+/** Between two orders of the same search, while pictures are being looked at: less than `IDLE_MS`, so that the best are looked at again when all are there. */
+const NEWS_MS = 500;
 /** How many of the best are looked at again. */
 const AGAIN = 8;
 /** Of a search; all of thousands would move for each letter. */
