@@ -3,6 +3,7 @@
 use js_sys::{Array, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use super::browser::append;
 use super::storage::{Estimate, Storage};
 use crate::error::{Error, Result};
 
@@ -51,8 +52,10 @@ impl Storage for CustomStorage {
         if found.is_undefined() || found.is_null() {
             return Ok(None);
         }
-        let bytes: Uint8Array = found.dyn_into().map_err(|_| unexpected("get", "bytes"))?;
-        Ok(Some(bytes.to_vec()))
+        let found: Uint8Array = found.dyn_into().map_err(|_| unexpected("get", "bytes"))?;
+        let mut bytes = vec![];
+        append(&found, &mut bytes, || name.into())?;
+        Ok(Some(bytes))
     }
 
     async fn put(&self, name: &str, bytes: &[u8]) -> Result<()> {
