@@ -1,4 +1,5 @@
 // The commands that guides tell to type: whether they are there, with the options that they are given. Nothing of them is run but `--help` of scripts.
+// This folder is `../blip2-web` in the README, and three levels up in examples/web/.
 
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { ask, at, recall } from "./common.mjs";
@@ -6,14 +7,15 @@ import { ask, at, recall } from "./common.mjs";
 /** Programs of others, whose options are not ours to check. */
 const OTHERS = { hf: "downloads from Hugging Face's hub", aws: "uploads to S3" };
 
-/** What is wrong with a command, or null. */
-export async function fault([program, ...args]) {
+const HERE = /^\.\.\/(blip2-web|\.\.\/\.\.)\//;
+
+/** What is wrong with a command, or null. `scripts`: what `npm run` knows where it is typed. */
+export async function fault([program, ...args], scripts = recall(at("package.json")).scripts) {
   if (Object.hasOwn(OTHERS, program)) return null;
   const [first, ...rest] = args;
-  const scripts = recall(at("package.json")).scripts;
   if (program === "npm" && first === "install") return rest.every(isTarball) ? null : "npm pack makes another file";
   if (program === "mkdir") return null;
-  if (program === "cp") return existsSync(at(rest[0].replace("../blip2-web/", ""))) ? null : `there is no ${rest[0]}`;
+  if (program === "cp") return HERE.test(rest[0]) && existsSync(at(rest[0].replace(HERE, ""))) ? null : `there is no ${rest[0]}`;
   if (program === "npm" && first !== "run") return Object.hasOwn(scripts, first) ? null : "package.json has no such script";
   if (program === "npm")
     return Object.hasOwn(scripts, rest[0]) ? unknown(options(rest.slice(1)), await optionsOfScript(rest[0])) : `no script ${rest[0]}`;
@@ -27,7 +29,7 @@ export async function fault([program, ...args]) {
 /** What `npm pack` calls the package, in this folder. */
 function isTarball(path) {
   const { name, version } = recall(at("package.json"));
-  return path === `../blip2-web/${name}-${version}.tgz`;
+  return HERE.test(path) && path.replace(HERE, "") === `${name}-${version}.tgz`;
 }
 
 const options = words => words.filter(word => /^--./.test(word)).map(word => word.slice(2).split("=")[0]);

@@ -4,9 +4,11 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fault } from "./commands.mjs";
-import { at, Stop } from "./common.mjs";
+import { at, recall, Stop } from "./common.mjs";
 import { allFences, commands, directives, fences, GUIDES } from "./fences.mjs";
 import { TYPES } from "./serve.mjs";
+
+const EXAMPLES = "examples/web/README.md";
 
 test("every error code has its place in docs/errors.md, in the order of src/error.rs", () => {
   const list = /pub const CODES: &\[&str\] = &\[([^\]]+)\]/.exec(readFileSync(at("src", "error.rs"), "utf8"));
@@ -17,7 +19,7 @@ test("every error code has its place in docs/errors.md, in the order of src/erro
 });
 
 test("guides lead to files that are there", () => {
-  for (const guide of [...GUIDES, "ARCHITECTURE.md", "CONTRIBUTING.md", "examples/web/README.md"]) {
+  for (const guide of [...GUIDES, "ARCHITECTURE.md", "CONTRIBUTING.md", EXAMPLES]) {
     const folder = guide.includes("/") ? guide.slice(0, guide.lastIndexOf("/")) : "";
     for (const [, path] of readFileSync(at(guide), "utf8").matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)) {
       assert.ok(existsSync(at(folder, path)), `${guide}: ${path}`);
@@ -62,6 +64,7 @@ test("every command of the guides exists, with the options that it is given", as
     npm run convert -- A B --nothing q4
     npm install ../blip2-web/blip2-web-0.0.0.tgz
     cp -r ../blip2-web/demo/nothing models/demo
+    cp -r demo/model models/demo
     npx blip2-web nothing
     npx blip2-web convert A B --nothing
     blip2 nothing
@@ -71,6 +74,20 @@ test("every command of the guides exists, with the options that it is given", as
     cargo bench -- frobnicate/cpu
     frobnicate`;
   for (const words of commands(broken)) assert.notEqual(await fault(words), null, words.join(" "));
+});
+
+test("the examples take what the tests build them with, and know the commands that their guide tells", async () => {
+  const { name, version, devDependencies } = recall(at("package.json"));
+  const tested = { ...devDependencies, [name]: version };
+  const manifests = readdirSync(at("examples", "web")).map(folder => at("examples", "web", folder, "package.json"));
+  const examples = manifests.filter(path => existsSync(path)).map(recall);
+  assert.ok(examples.length >= 4);
+  const told = fences(EXAMPLES).flatMap(({ code }) => commands(code));
+  assert.ok(told.length >= 4);
+  for (const { dependencies, devDependencies = {}, scripts } of examples) {
+    for (const [name, wanted] of Object.entries({ ...dependencies, ...devDependencies })) assert.equal(wanted, tested[name], name);
+    for (const words of told) assert.equal(await fault(words, scripts), null, words.join(" "));
+  }
 });
 
 test("nginx's settings are well-formed, know the types of all that is served, and tell shards from what may change", () => {

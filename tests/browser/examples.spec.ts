@@ -11,10 +11,15 @@ import { serve } from "../../scripts/serve.mjs";
 import { expect, samples } from "./house.js";
 import { type Project, REACT, test } from "./package.js";
 
+/** What installing, building and trying an example leave in its folder. */
+const LEFT = /[\\/](node_modules|models|dist|out|\.next)$/;
+const copy = (name: string, folder: string): void =>
+  cpSync(at("examples", "web", name), folder, { recursive: true, filter: path => !LEFT.test(path) });
+
 /** A copy of the example's folder with what it has installed, and a model where it expects one. Dev servers serve nothing from outside of it. */
 function copied(installed: Project, name: string, site: string): string {
   const folder = mkdtempSync(join(installed.folder, `${name}-`));
-  cpSync(at("examples", "web", name), folder, { recursive: true });
+  copy(name, folder);
   cpSync(installed.installed, join(folder, "node_modules", "blip2-web"), { recursive: true });
   for (const name of REACT) symlinkSync(at("node_modules", name), join(folder, "node_modules", name));
   mkdirSync(join(folder, site, "models"), { recursive: true });
@@ -26,7 +31,7 @@ function copied(installed: Project, name: string, site: string): string {
 function within(installed: Project, name: string): { readonly folder: string; remove(): void } {
   mkdirSync(at("build"), { recursive: true });
   const folder = mkdtempSync(at("build", `${name}-`));
-  cpSync(at("examples", "web", name), folder, { recursive: true });
+  copy(name, folder);
   cpSync(installed.installed, join(folder, "node_modules", "blip2-web"), { recursive: true });
   cpSync(at("demo", "model"), join(folder, "public", "models", "demo"), { recursive: true });
   return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
@@ -105,17 +110,25 @@ for (const name of ["vite", "react"]) {
   });
 }
 
+const WEBPACK = program("webpack-cli", "bin", "cli.js");
+const DEVELOPMENT = ["--mode", "development"];
+
 for (const [name, options] of [
   ["built", []],
-  ["built for development", ["--mode", "development"]],
+  ["built for development", DEVELOPMENT],
 ] as const) {
   test(`webpack: ${name}`, async ({ visitor, installed }) => {
     const folder = copied(installed, "webpack", "public");
-    await must(process.execPath, [program("webpack-cli", "bin", "cli.js"), ...options], { cwd: folder, onLine: () => {} }, "webpack");
-    cpSync(join(folder, "index.html"), join(folder, "dist", "index.html"));
-    await captionsFrom(visitor, join(folder, "dist"));
+    await must(process.execPath, [WEBPACK, ...options], { cwd: folder, onLine: () => {} }, "webpack");
+    await captionsFrom(visitor, join(folder, "public"));
   });
 }
+
+test("webpack: from its dev server", async ({ visitor, installed }) => {
+  const folder = copied(installed, "webpack", "public");
+  const command = [WEBPACK, "serve", ...DEVELOPMENT, "--host", "localhost", "--port", "0"];
+  await served(command, folder, address => captions(visitor, address));
+});
 
 const NEXT = program("next", "dist", "bin", "next");
 
@@ -170,7 +183,7 @@ test("next: from its dev server, one worker under StrictMode", async ({ visitor,
 /** Chromium with the example as an extension, changed by `change` first, in whose panel a picture is captioned. `work` gets that, and what was asked for. */
 async function extended(installed: Project, change: (folder: string) => void, work: (panel: Page, asked: readonly string[]) => Promise<void>) {
   const folder = mkdtempSync(join(installed.folder, "extension-"));
-  cpSync(at("examples", "web", "extension"), folder, { recursive: true });
+  copy("extension", folder);
   cpSync(installed.installed, join(folder, "blip2-web"), { recursive: true });
   change(folder);
   const profile = mkdtempSync(join(tmpdir(), "blip2-profile-"));

@@ -3,5 +3,5 @@ import { join } from "node:path";
 export default {
   mode: "production",
   entry: "./main.js",
-  output: { path: join(import.meta.dirname, "dist"), filename: "main.js" },
+  output: { path: join(import.meta.dirname, "public"), filename: "main.js" },
 };
