@@ -5,7 +5,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fault } from "./commands.mjs";
 import { at, recall, Stop } from "./common.mjs";
-import { allFences, commands, directives, fences, GUIDES } from "./fences.mjs";
+import { allFences, codes, commands, directives, fences, GUIDES, prose, tables } from "./fences.mjs";
 import { TYPES } from "./serve.mjs";
 
 const EXAMPLES = "examples/web/README.md";
@@ -44,6 +44,29 @@ test("fences are found as they stand, and one without an end is told", () => {
   assert.throws(() => fences("x.md", "```ts\nlet a;\n"), Stop);
 });
 
+test("tables are found as they stand, and not between fences", () => {
+  const text = "| a | b |\n|---|:-:|\n| `x\\|y` | |\n| 3 | 4 |\n\n```md\n| c |\n|---|\n| 5 |\n```\n| d |\n|---|\nnone";
+  assert.deepEqual(
+    tables("x.md", text).map(({ line, head, rows }) => [line, head, rows.map(({ line, cells }) => [line, ...cells])]),
+    [
+      [
+        1,
+        ["a", "b"],
+        [
+          [3, "`x\\|y`", ""],
+          [4, "3", "4"],
+        ],
+      ],
+      [11, ["d"], []],
+    ],
+  );
+  assert.deepEqual(codes("`x\\|y` and `z`"), ["x|y", "z"]);
+  assert.deepEqual(
+    prose("x.md", text).map(({ line }) => line),
+    [1, 2, 3, 4, 5, 11, 12, 13],
+  );
+});
+
 test("all code of the guides is of a language that a test tries", () => {
   const all = allFences();
   assert.ok(all.length > 90);
@@ -58,6 +81,11 @@ test("every command of the guides exists, with the options that it is given", as
     const wrong = await fault(words);
     assert.equal(wrong, null, `${where}: ${wrong}`);
   }
+  const usages = tables("README.md")
+    .find(({ head }) => head[0] === "command")
+    .rows.map(({ cells }) => codes(cells[0]).join());
+  assert.ok(usages.length >= 10);
+  for (const usage of usages) assert.equal(await fault(commands(usage.replace(/[[\]…]/g, " ")).flat()), null, usage);
   // And what is wrong is seen.
   const broken = `npm run nothing
     npm run bench -- --nothing

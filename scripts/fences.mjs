@@ -1,5 +1,5 @@
-// The code that the guides show between fences. Tests try all of it: docs.test.mjs what can be tried from a checkout, tests/browser/docs.spec.ts the rest
-// with the packed package.
+// The code that the guides show: between fences, in tables, and in their sentences. Tests try it: docs.test.mjs what can be tried from a checkout,
+// tests/browser/docs.spec.ts the rest with the packed package.
 
 import { readdirSync, readFileSync } from "node:fs";
 import { at, Stop } from "./common.mjs";
@@ -30,6 +30,36 @@ export function fences(guide, text = readFileSync(at(guide), "utf8")) {
 }
 
 export const allFences = () => GUIDES.flatMap(guide => fences(guide));
+
+/** The lines of a guide that stand between no fences: { guide, line, text }. */
+export function prose(guide, text = readFileSync(at(guide), "utf8")) {
+  const lines = text.split("\n").map((text, place) => ({ guide, line: place + 1, text }));
+  const inside = new Set(fences(guide, text).flatMap(({ line, code }) => ["", ...code.split("\n"), ""].map((_, place) => line - 1 + place)));
+  return lines.filter(({ line }) => !inside.has(line));
+}
+
+/** What a text has between backticks. */
+export const codes = text => [...text.matchAll(/`([^`]+)`/g)].map(([, code]) => code.replaceAll("\\|", "|"));
+
+/** Every table of a guide: { guide, line (of its head), head, rows: [{ guide, line, cells }] }. */
+export function tables(guide, text = readFileSync(at(guide), "utf8")) {
+  const found = [];
+  let before = null;
+  for (const { line, text: row } of prose(guide, text)) {
+    const cells = cellsOf(row.trim());
+    const table = found.at(-1);
+    if (before !== null && cells?.every(cell => /^:?-+:?$/.test(cell))) found.push({ guide, line: line - 1, head: before, rows: [] });
+    else if (cells !== null && table?.line + table?.rows.length + 2 === line) table.rows.push({ guide, line, cells });
+    before = cells;
+  }
+  return found;
+}
+
+const cellsOf = row => {
+  if (!/^\|.*\|$/.test(row)) return null;
+  const cells = row.slice(1, -1).split(/(?<!\\)\|/);
+  return cells.map(cell => cell.trim());
+};
 
 /** The commands of a piece of shell, as words: comments are left out, a line that ends in \ goes on in the next. */
 export const commands = code =>

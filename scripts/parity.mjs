@@ -291,7 +291,8 @@ export async function parityPage(found, device) {
 
 if (isMain(import.meta)) {
   await main(async args => {
-    const { rest, target, quant = "f32" } = options(args, { target: true, quant: true }, USAGE);
+    const { rest, target, quant = "f32", help } = options(args, { target: true, quant: true, help: false }, USAGE);
+    if (help) return say(USAGE);
     // Paths are those of the shell that npm was called from.
     const dirs = rest.map(dir => resolve(process.env.INIT_CWD ?? ".", dir));
     const targets = target ? target.split(",") : TARGETS;

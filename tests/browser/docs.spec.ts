@@ -7,9 +7,9 @@ import { promisify } from "node:util";
 import type { Page } from "@playwright/test";
 import { build, transformSync } from "esbuild";
 import { at } from "../../scripts/common.mjs";
-import { allFences, commands } from "../../scripts/fences.mjs";
+import { allFences, codes, commands, GUIDES, prose, tables } from "../../scripts/fences.mjs";
 import { serve } from "../../scripts/serve.mjs";
-import { type Setting, SETTINGS } from "./docs/settings.js";
+import { CALLS, NAMED, type Setting, SETTINGS } from "./docs/settings.js";
 import { expect, samples } from "./house.js";
 import { type Project, putBeside, test } from "./package.js";
 
@@ -20,7 +20,7 @@ interface Fence {
   readonly code: string;
 }
 const FENCES: readonly Fence[] = allFences();
-const where = ({ guide, line }: Fence): string => `${guide}:${line}`;
+const where = ({ guide, line }: Pick<Fence, "guide" | "line">): string => `${guide}:${line}`;
 const REFERENCE = "docs/api.md";
 const PICTURES = samples().map(path => basename(path));
 const MODELS = { "/models/demo/": "demo/model", "/models/itm/": "demo/retrieval", "/samples/": "demo/samples" };
@@ -88,6 +88,89 @@ test("what is shown compiles against the package's types", ({ installed }) => {
   const files = (some: readonly Piece[]) => some.map(piece => join("shown", fileOf(piece)));
   expect(compiled(installed, files(pieces.filter(piece => !inNode(piece))))).toBe("");
   expect(compiled(installed, files(pieces.filter(inNode)), "--customConditions", "node")).toBe("");
+});
+
+interface Row {
+  readonly guide: string;
+  readonly line: number;
+  readonly cells: readonly string[];
+}
+interface Table {
+  readonly head: readonly string[];
+  readonly rows: readonly Row[];
+}
+const TABLES: readonly Table[] = GUIDES.flatMap(guide => tables(guide));
+
+/** What stands between backticks in the last column. */
+const shownBy = ({ cells }: Row): readonly string[] => codes(cells.at(-1));
+const isCommand = (code: string): boolean => code.startsWith("npx ");
+
+/** Tables that show calls of another library, and beside them those here: code, or a command. */
+const callTables = TABLES.filter(({ head }) => head.at(-1) === "blip2-web");
+const callRows = callTables.flatMap(({ rows }) => rows);
+const calls = ({ rows }: Table) =>
+  rows.flatMap(row =>
+    shownBy(row)
+      .filter(code => !isCommand(code))
+      .map(code => ({ place: where(row), code })),
+  );
+
+/** A module that makes the calls of a table, each for itself, and tells what went wrong and how many were made. */
+function called(table: Table): string {
+  const made = calls(table).map(({ place, code }) => {
+    const statement = /^(const|for) /.test(code) ? code : `await (${code})`;
+    return `await (async () => {
+  ${statement};
+})().then(() => { made += 1; }, error => { wrong.push("${place}: " + error); });`;
+  });
+  const [other = ""] = table.head;
+  const counting = "const wrong: string[] = []; let made = 0; const show = (_: unknown): void => {};";
+  return [TELL.page, PICTURE, counting, CALLS[other], ...made, "tell(wrong, made); export {};"].join("\n");
+}
+
+test("every row of a table of calls has one of ours, and what they take for given is known", () => {
+  expect(tables("docs/moving.md")).toEqual(callTables);
+  expect(callTables.map(({ head: [other] }) => other)).toEqual(Object.keys(CALLS));
+  expect(callRows.length).toBeGreaterThan(20);
+  expect(callRows.filter(row => shownBy(row).length === 0).map(where)).toEqual([]);
+});
+
+for (const table of callTables) {
+  const [other = ""] = table.head;
+  test(`the calls for those who come from ${other} compile, and do something`, async ({ visitor, installed }) => {
+    const module = called(table);
+    writeFileSync(join(installed.folder, `from-${other}.ts`), module);
+    expect(compiled(installed, [`from-${other}.ts`])).toBe("");
+    expect(await inPage(installed, visitor, module)).toBe(JSON.stringify([[], calls(table).length]));
+  });
+}
+
+/** Code in a sentence that names something of the package. */
+const OURS = /^(load|createEngine|folderStorage|blip2|engine|image)([.(].*)?$/;
+
+test("what sentences name of the package is there", ({ installed }) => {
+  const inTables = callRows.map(where);
+  const sentences = GUIDES.filter(guide => guide !== REFERENCE).flatMap(guide => prose(guide).filter(line => !inTables.includes(where(line))));
+  const named = sentences.flatMap(line =>
+    codes(line.text)
+      .filter(code => OURS.test(code))
+      .map(code => `void (async () => ${code}); // ${where(line)}`),
+  );
+  expect(named.length).toBeGreaterThan(20);
+  writeFileSync(join(installed.folder, "named.ts"), [NAMED, ...named, "export {};"].join("\n"));
+  expect(compiled(installed, ["named.ts"], "--customConditions", "node")).toBe("");
+});
+
+test("classes have the members that the table of classes gives them", ({ installed }) => {
+  const rows = TABLES.filter(({ head }) => head[0] === "Hugging Face").flatMap(({ rows }) => rows);
+  expect(rows.length).toBeGreaterThan(8);
+  const checks = rows.map(row => {
+    const classes: readonly string[] = codes(row.cells[0]);
+    const owners = ["all.Blip2", "all.Blip2Image", "typeof all", ...classes.flatMap(name => [`all.${name}`, `typeof all.${name}`])];
+    return `${JSON.stringify(shownBy(row))} satisfies (${owners.map(owner => `keyof ${owner}`).join(" | ")})[]; // ${where(row)}`;
+  });
+  writeFileSync(join(installed.folder, "classes.ts"), ['import type * as all from "blip2-web";', ...checks].join("\n"));
+  expect(compiled(installed, ["classes.ts"])).toBe("");
 });
 
 /** What page and worker say to each other: the reference leaves it out, since whoever brings a worker hands it on unread. */
@@ -257,9 +340,10 @@ for (const fence of FENCES.filter(({ language }) => language === "http")) {
   });
 }
 
-for (const fence of FENCES.filter(({ language }) => language === "sh")) {
-  for (const [, , ...args] of commands(fence.code).filter(([program = ""]: string[]) => program === "npx")) {
-    test(`${where(fence)}: npx blip2-web ${args.join(" ")}`, async ({ installed }) => {
+const inRows = callRows.map(row => ({ ...row, code: shownBy(row).filter(isCommand).join("\n") }));
+for (const shell of [...FENCES.filter(({ language }) => language === "sh"), ...inRows]) {
+  for (const [, , ...args] of commands(shell.code).filter(([program = ""]: string[]) => program === "npx")) {
+    test(`${where(shell)}: npx blip2-web ${args.join(" ")}`, async ({ installed }) => {
       const folder = mkdtempSync(join(installed.folder, "converted-"));
       // A checkpoint of the fixtures stands for the one that is named.
       const [command = "", , , ...options] = args;

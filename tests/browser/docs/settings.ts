@@ -81,3 +81,35 @@ export const SETTINGS: readonly Setting[] = [
     tells: /^\["network"\]$/,
   },
 ];
+
+/** What the right column of a table of calls takes for given, by the head of the left one. Each call runs in a page. */
+export const CALLS: Readonly<Record<string, string>> = {
+  transformers: `
+    import { Blip2ForConditionalGeneration, Blip2ForImageTextRetrieval, Blip2Model, Blip2Processor, createEngine } from "blip2-web";
+    const [url, file, text] = ["models/demo", await picture(0), "Question: What is this? Answer:"];
+    const processor = await Blip2Processor.from_pretrained(url);
+    const model = await Blip2ForConditionalGeneration.from_pretrained(url);
+    const base = await Blip2Model.from_pretrained(url);
+    const inputs = await processor.call({ images: file, text });
+    const { pixel_values, input_ids } = inputs;
+    const ids = await model.generate(inputs);
+    const retrieval = await Blip2ForImageTextRetrieval.from_pretrained("models/itm");
+    const pairs = await (await Blip2Processor.from_pretrained("models/itm")).call({ images: file, text: "a bee" });
+    const image = await model.blip2.encode(file);
+    const generation = image.caption();
+    const { signal } = new AbortController();`,
+  "transformers.js": `
+    import { Blip2Processor, Blip2VisionModelWithProjection, createEngine, load } from "blip2-web";
+    const [url, file, labels] = ["models/demo", await picture(0), ["a bee", "a bicycle"]];
+    const blip2 = await load(url);
+    const tower = await Blip2VisionModelWithProjection.from_pretrained("models/itm");
+    const { pixel_values } = await (await Blip2Processor.from_pretrained("models/itm")).call({ images: file });
+    const image = await blip2.encode(file);
+    const retrieval = await load("models/itm");`,
+};
+
+/** What calls in the sentences of a guide take for given. They are compiled, not run. */
+export const NAMED = `
+  import { load, createEngine, folderStorage, type Blip2, type Blip2Image, type Engine, type StorageDriver } from "blip2-web";
+  declare const blip2: Blip2, image: Blip2Image, engine: Engine, storage: StorageDriver;
+  declare const url: string, source: string, text: string, texts: readonly string[];`;
