@@ -10,8 +10,9 @@ const DRAFT = at("build", "reference");
 
 /** What the package exports, and the headings of its modules in their order. */
 const ENTRIES = [
-  { name: "blip2-web", file: "index" },
-  { name: "blip2-web/react", file: "react" },
+  { title: "`blip2-web`", file: "index" },
+  { title: "`blip2-web`, in Node alone", file: "node" },
+  { title: "`blip2-web/react`", file: "react" },
 ];
 const MODULES = {
   index: "Beginning",
@@ -25,6 +26,8 @@ const MODULES = {
   hf_config: "Configurations",
   protocol: "Plain data",
   client: "Workers",
+  node: "Node",
+  folder_storage: "Models on the disk",
   react: "React",
   lease: "The state of a model in React",
 };
@@ -45,8 +48,8 @@ export async function reference() {
   const lines = ["# Reference", "", "<!-- npm run docs writes this file from the types. -->", ""];
   lines.push("Every export with its type, as the compiler sees it. The [README](../README.md) shows how they go together.", "");
   const told = new Set();
-  for (const { name, file } of ENTRIES) {
-    lines.push(`## \`${name}\``, "");
+  for (const { title, file } of ENTRIES) {
+    lines.push(`## ${title}`, "");
     for (const [module, names] of exported(file)) {
       const fresh = names.filter(name => !told.has(name));
       if (fresh.length === 0) continue;

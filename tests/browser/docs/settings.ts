@@ -112,4 +112,4 @@ export const CALLS: Readonly<Record<string, string>> = {
 export const NAMED = `
   import { load, createEngine, folderStorage, type Blip2, type Blip2Image, type Engine, type StorageDriver } from "blip2-web";
   declare const blip2: Blip2, image: Blip2Image, engine: Engine, storage: StorageDriver;
-  declare const url: string, source: string, text: string, texts: readonly string[];`;
+  declare const url: string, source: string, file: File, text: string, texts: readonly string[];`;
