@@ -35,7 +35,7 @@ pub struct Adapter {
     pub f16: bool,
 }
 
-/// How weights meet activations. What a device does not know (integers on a GPU, halves elsewhere) is `Exact` there.
+/// How a model computes. What a device does not know (integers on a GPU, halves elsewhere) is `Exact` there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Arithmetic {
     /// Dequantized weight times f32 activation: what parity proves.
@@ -46,8 +46,9 @@ pub enum Arithmetic {
     /// times as fast on a CPU, and about 1 % off.
     #[serde(rename = "int8")]
     Int8Activations,
-    /// On a GPU that has f16: products with many rows (a picture, a prompt) multiply and add within slices of 16 columns in f16, and
-    /// between them in f32. What HF's float16 does, but for its sums; about 0.1 % off.
+    /// On a GPU: a decoder's keys and values are kept as f16, in half the memory. Where it computes in f16 as well, products with many
+    /// rows (a picture, a prompt) multiply and add within slices of 16 columns in f16, and between them in f32. What HF's float16 does,
+    /// but for its sums; about 0.1 % off.
     #[serde(rename = "f16")]
     Half,
 }
@@ -59,7 +60,7 @@ pub struct Device {
     pub burn: burn_tensor::Device,
     /// The largest buffer that a kernel may see as one, in bytes.
     pub max_binding: usize,
-    /// Of the matrices that are loaded for it.
+    /// Of the models that are loaded for it.
     pub arithmetic: Arithmetic,
 }
 
@@ -123,9 +124,17 @@ impl Device {
         let known = match arithmetic {
             Arithmetic::Exact => true,
             Arithmetic::Int8Activations => self.kind == DeviceKind::Cpu,
-            Arithmetic::Half => self.kind == DeviceKind::Webgpu && self.adapter.f16,
+            Arithmetic::Half => self.kind == DeviceKind::Webgpu,
         };
         Self { arithmetic: if known { arithmetic } else { Arithmetic::Exact }, ..self }
+    }
+
+    /// Of products with matrices that are loaded for it: halves can be kept where nothing can be computed in them.
+    pub(crate) fn of_products(&self) -> Arithmetic {
+        match self.arithmetic {
+            Arithmetic::Half if !self.adapter.f16 => Arithmetic::Exact,
+            arithmetic => arithmetic,
+        }
     }
 
     /// Whether weights stay in the pieces they arrive in; else `room_for_rows` is made first and pieces are written into it.

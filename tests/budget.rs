@@ -3,7 +3,7 @@
 
 mod common;
 
-use blip2_web::device::{Device, Tuning, set_tuning};
+use blip2_web::device::{Arithmetic, Device, Tuning, set_tuning};
 use blip2_web::models::{Blip2VisionConfig, Blip2VisionModel, Decoding, LanguageModel, OPTConfig, Prompt, TextConfig, VisionOptions};
 use blip2_web::ops::launch::{Counts, counts};
 use blip2_web::ops::{read_floats, start_reading};
@@ -146,6 +146,12 @@ fn a_long_context_costs_its_bytes_and_a_launch_a_layer_where_workgroups_share_it
         println!("{tuning:?}: {} bytes bound, {needed} of weights and cache", long.bytes);
         assert!(long.bytes as f64 <= 1.1 * needed as f64, "{} bytes bound, {needed} of weights and cache", long.bytes);
     }
+    // Kept as halves, what is remembered takes half of that.
+    let (_, cache) = behind(&device, &model, 1024);
+    let (halves, _) = behind(&device.clone().with_arithmetic(Arithmetic::Half), &model, 1024);
+    let needed = weight_bytes + cache / 2;
+    println!("in halves: {} bytes bound, {needed} of weights and cache", halves.bytes);
+    assert!(halves.bytes as f64 <= 1.1 * needed as f64, "{} bytes bound, {needed} of weights and cache", halves.bytes);
     set_tuning(Tuning::of(&device.adapter));
 }
 
@@ -157,11 +163,14 @@ fn a_recorded_step_chooses_what_the_logits_say() {
     let expected: Vec<i32> = (0..6).map(|_| chosen(&on_cpu, &mut decoding)).collect();
     assert!(expected.iter().any(|id| *id != expected[0]), "a model that says one thing shows nothing: {expected:?}");
     for tuning in [Tuning::WORKGROUPS, Tuning::THREADS] {
-        set_tuning(tuning);
-        let (model, _) = opt(&device, Quant::Q8);
-        let mut recorded = started(&device, &model);
-        let found: Vec<i32> = (0..6).map(|_| chosen(&model, &mut recorded)).collect();
-        assert_eq!(found, expected, "{tuning:?}");
+        for arithmetic in [Arithmetic::Exact, Arithmetic::Half] {
+            set_tuning(tuning);
+            let device = device.clone().with_arithmetic(arithmetic);
+            let (model, _) = opt(&device, Quant::Q8);
+            let mut recorded = started(&device, &model);
+            let found: Vec<i32> = (0..6).map(|_| chosen(&model, &mut recorded)).collect();
+            assert_eq!(found, expected, "{tuning:?}, {arithmetic:?}");
+        }
     }
 }
 

@@ -139,7 +139,7 @@ export interface LoadParams {
   /** The folder itself, by the names of its files: nothing is fetched. */
   readonly files?: ReadonlyMap<string, Blob>;
 }
-/** How weights meet activations: `int8` is of the CPU, with q8 and q4 weights, `f16` of a GPU that has it, `exact` of both. */
+/** How a model computes: `int8` is of the CPU, with q8 and q4 weights, `f16` of a GPU, `exact` of both. */
 export type Arithmetic = "exact" | "int8" | "f16";
 
 /** Headers and credentials go to the model's own origin alone, and never along with a redirect. None of it is logged or kept. */

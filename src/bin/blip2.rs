@@ -68,7 +68,7 @@ struct Many {
     model: PathBuf,
     #[arg(long, value_enum, default_value_t = On::Cpu)]
     device: On,
-    /// How weights meet activations: exact; int8 on a CPU, several times as fast and about 1 % off; f16 on a GPU that has it.
+    /// How models compute: exact; int8 on a CPU, several times as fast and about 1 % off; f16 on a GPU.
     #[arg(long, value_enum, default_value_t = With::Int8)]
     arithmetic: With,
     /// Where the lines go; by itself to standard output.

@@ -2,28 +2,30 @@
 
 use burn_tensor::Tensor;
 
+use crate::device::Device;
 use crate::error::Result;
-use crate::ops::{DistanceBias, Heads, Rows, StepState, cached_attention};
+use crate::ops::{Cache, DistanceBias, Heads, Rows, StepState, cached_attention};
 
-/// Keys and values [rows·capacity, heads·head_dim]; positions from the state's length on are never read.
+/// Keys and values; positions from the state's length on are never read.
 #[derive(Debug)]
 pub struct KvCache {
-    k: Tensor<2>,
-    v: Tensor<2>,
+    k: Cache,
+    v: Cache,
 }
 
 impl KvCache {
-    pub fn new(state: &StepState, width: usize) -> Self {
-        Self { k: state.cache(width), v: state.cache(width) }
+    pub fn new(device: &Device, state: &StepState, heads: Heads) -> Self {
+        Self { k: Cache::new(device, state, heads), v: Cache::new(device, state, heads) }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.k.bytes() + self.v.bytes()
     }
 
     /// The same positions of `rows` rows with room for more, [before, after] of them.
-    pub fn grow(&mut self, rows: usize, [before, after]: [usize; 2]) {
-        for cache in [&mut self.k, &mut self.v] {
-            let [_, width] = cache.dims();
-            let room = Tensor::zeros([rows, after - before, width], &cache.device());
-            *cache = Tensor::cat(vec![cache.clone().reshape([rows, before, width]), room], 1).reshape([rows * after, width]);
-        }
+    pub fn grow(&mut self, rows: usize, capacities: [usize; 2]) {
+        self.k.grow(rows, capacities);
+        self.v.grow(rows, capacities);
     }
 
     /// Takes the keys and values of the newest positions in, and attends to all: q, k, v of rows·n rows → [rows·n, width].

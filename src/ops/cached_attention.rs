@@ -7,16 +7,16 @@ use burn_tensor::Tensor;
 use crate::device::DeviceKind;
 use crate::error::{Error, Result};
 use crate::ops::attention::MAX_HEAD_DIM;
-use crate::ops::{DistanceBias, Heads, Rows, StepState, device_kind};
+use crate::ops::{Cache, DistanceBias, Heads, Rows, StepState, device_kind};
 
-/// q, k and v: rows·n rows of heads·head_dim floats, the newest n positions of each active row of the state; caches
-/// [rows·capacity, heads·head_dim] → [rows·n, heads·head_dim]. The length moves on with `advance`. Errors: kernel when shapes
+/// q, k and v: rows·n rows of heads·head_dim floats, the newest n positions of each active row of the state → [rows·n,
+/// heads·head_dim]. The length moves on with `advance`. Errors: kernel when shapes
 /// disagree or the caches are full.
 pub fn cached_attention(
     state: &StepState,
     [q, k, v]: [Rows; 3],
-    k_cache: &mut Tensor<2>,
-    v_cache: &mut Tensor<2>,
+    k_cache: &mut Cache,
+    v_cache: &mut Cache,
     heads: Heads,
     by_distance: Option<&DistanceBias>,
 ) -> Result<Tensor<2>> {
@@ -34,6 +34,7 @@ pub fn cached_attention(
         #[cfg(feature = "cpu")]
         DeviceKind::Cpu => {
             use crate::ops::cpu::attention;
+            let (k_cache, v_cache) = (k_cache.floats()?, v_cache.floats()?);
             attention::append(state, k, k_cache, width)?;
             attention::append(state, v, v_cache, width)?;
             attention::cached_attention(state, q, k_cache, v_cache, heads, by_distance)
@@ -70,6 +71,26 @@ pub(crate) mod gpu {
     const STRETCH: usize = 128;
     const MAX_SPLITS: usize = 8;
 
+    /// A cache as a kernel sees it.
+    struct Words {
+        buffer: CubeTensor,
+        kind: Type,
+    }
+
+    impl Words {
+        fn of(cache: &Cache) -> Result<Self> {
+            Ok(match cache {
+                Cache::Floats(numbers) => Self { buffer: floats(numbers)?, kind: Type::F32 },
+                Cache::Halves(words) => Self { buffer: ints(words)?, kind: Type::U32 },
+            })
+        }
+
+        /// Numbers.
+        fn in_word(&self) -> usize {
+            if self.kind == Type::U32 { 2 } else { 1 }
+        }
+    }
+
     impl Variant {
         pub(crate) fn all(adapter: &Adapter) -> Vec<Self> {
             let mut all: Vec<Self> =
@@ -91,12 +112,12 @@ pub(crate) mod gpu {
     pub(crate) fn cached_attention(
         state: &StepState,
         [q, k, v]: [Rows; 3],
-        caches: [&Tensor<2>; 2],
+        caches: [&Cache; 2],
         heads: Heads,
         by_distance: Option<&DistanceBias>,
         variant: Variant,
     ) -> Result<Tensor<2>> {
-        let (k_cache, v_cache) = (floats(caches[0])?, floats(caches[1])?);
+        let (k_cache, v_cache) = (Words::of(caches[0])?, Words::of(caches[1])?);
         let words = ints(&state.buffer)?;
         let count = q.tensor.dims()[0];
         let (positions, width) = (count / state.active_rows(), heads.count * heads.head_dim);
@@ -116,21 +137,32 @@ pub(crate) mod gpu {
             // Of each: its floats, the highest score and the sum of its weights.
             _ => empty(&q_rows, [count * heads.count * splits, heads.head_dim + 2], burn_tensor::DType::F32),
         };
-        let kernel = Kernel::new(
-            "cached_attention",
-            concat!(include_str!("distance.wgsl"), include_str!("cached_attention.wgsl"), include_str!("softmax_tiles.wgsl")),
-        )
-        .together(variant.subgroups)
-        .workgroup(variant.threads)
-        .constant("SPLITS", splits as u32)
-        .constant("JOINS", joins.into())
-        .constant("HEAD_DIM", heads.head_dim as u32)
-        .constant("DISTANCE", by_distance.is_some().into())
-        .buffer("q", Type::F32, &q_rows)
-        .buffer("k", Type::F32, &k_cache)
-        .buffer("v", Type::F32, &v_cache)
-        .buffer("state", Type::I32, &words)
-        .buffer("y", Type::F32, &of_splits);
+        let source = match k_cache.kind {
+            Type::U32 => concat!(
+                include_str!("halves.wgsl"),
+                include_str!("distance.wgsl"),
+                include_str!("cached_attention.wgsl"),
+                include_str!("softmax_tiles.wgsl")
+            ),
+            _ => concat!(
+                include_str!("floats.wgsl"),
+                include_str!("distance.wgsl"),
+                include_str!("cached_attention.wgsl"),
+                include_str!("softmax_tiles.wgsl")
+            ),
+        };
+        let kernel = Kernel::new("cached_attention", source)
+            .together(variant.subgroups)
+            .workgroup(variant.threads)
+            .constant("SPLITS", splits as u32)
+            .constant("JOINS", joins.into())
+            .constant("HEAD_DIM", heads.head_dim as u32)
+            .constant("DISTANCE", by_distance.is_some().into())
+            .buffer("q", Type::F32, &q_rows)
+            .buffer("k", k_cache.kind, &k_cache.buffer)
+            .buffer("v", v_cache.kind, &v_cache.buffer)
+            .buffer("state", Type::I32, &words)
+            .buffer("y", Type::F32, &of_splits);
         let kernel = match by_distance {
             Some(bias) => kernel.buffer("distance", Type::F32, &floats(&bias.values)?),
             None => kernel.absent("distance"),
@@ -165,20 +197,26 @@ pub(crate) mod gpu {
     fn append(
         state: &StepState,
         [k, v]: [Rows; 2],
-        [k_cache, v_cache]: [&CubeTensor; 2],
+        [k_cache, v_cache]: [&Words; 2],
         words: &CubeTensor,
         [positions, width]: [usize; 2],
     ) -> Result<()> {
         // WebGPU refuses one buffer bound twice: a fused product is bound once and read at two offsets.
         let fused = std::ptr::eq(k.tensor, v.tensor);
-        let kernel = Kernel::new("append", include_str!("append.wgsl"))
+        let source = match k_cache.kind {
+            Type::U32 => concat!(include_str!("halves.wgsl"), include_str!("append.wgsl")),
+            _ => concat!(include_str!("floats.wgsl"), include_str!("append.wgsl")),
+        };
+        let kernel = Kernel::new("append", source)
             .constant("FUSED", fused.into())
             .buffer("k", Type::F32, &floats(k.tensor)?)
-            .buffer("k_cache", Type::F32, k_cache)
-            .buffer("v_cache", Type::F32, v_cache)
+            .buffer("k_cache", k_cache.kind, &k_cache.buffer)
+            .buffer("v_cache", v_cache.kind, &v_cache.buffer)
             .buffer("state", Type::I32, words);
         let kernel = if fused { kernel.absent("v") } else { kernel.buffer("v", Type::F32, &floats(v.tensor)?) };
         let ([count, k_stride], v_stride) = (k.tensor.dims(), v.tensor.dims()[1]);
-        kernel.info([positions, width, state.stride(), k_stride, k.offset, v_stride, v.offset]).launch((count * width).div_ceil(64))
+        kernel
+            .info([positions, width, state.stride(), k_stride, k.offset, v_stride, v.offset])
+            .launch((count * width / k_cache.in_word()).div_ceil(64))
     }
 }

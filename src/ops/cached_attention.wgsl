@@ -24,8 +24,8 @@ fn key_at(asked: Query, j: u32) -> u32 {
     return (row * capacity() + j) * info[1] + asked.head * HEAD_DIM;
 }
 fn value_at(asked: Query, j: u32) -> u32 { return key_at(asked, j); }
-fn key(at: u32) -> f32 { return k[at]; }
-fn value(at: u32) -> f32 { return v[at]; }
+fn key(at: u32) -> f32 { return unpacked(k[at / IN_WORD], at); }
+fn value(at: u32) -> f32 { return unpacked(v[at / IN_WORD], at); }
 fn masked(asked: Query, j: u32, score: f32) -> f32 {
     let attended = state[4u + 3u * rows() + asked.batch * capacity() + j] != 0;
     let position = u32(state[0]) + asked.index;
@@ -38,9 +38,11 @@ fn join(asked: Query, lane: u32, newest: bool) {
     if (JOINS == 1u && newest) {
         let row = asked.batch / info[4] * info[6] + asked.head * HEAD_DIM;
         let to = (asked.batch * capacity() + u32(state[0])) * info[1] + asked.head * HEAD_DIM;
-        for (var d = lane; d < HEAD_DIM; d += WORKGROUP) {
-            k[to + d] = q[row + info[8] + d];
-            v[to + d] = q[row + info[9] + d];
+        for (var d = lane * IN_WORD; d < HEAD_DIM; d += WORKGROUP * IN_WORD) {
+            let from_k = row + info[8] + d;
+            let from_v = row + info[9] + d;
+            k[(to + d) / IN_WORD] = packed(q[from_k], q[from_k + IN_WORD - 1u]);
+            v[(to + d) / IN_WORD] = packed(q[from_v], q[from_v + IN_WORD - 1u]);
         }
     }
     storageBarrier();

@@ -6,7 +6,7 @@ use burn_tensor::{Int, Tensor, TensorData};
 use crate::device::{Arithmetic, Device};
 use crate::error::{Error, Result};
 use crate::ops::embedding::Lookup;
-use crate::ops::{Activation, Bias, DistanceBias, Fused, Heads, Norm, Rows, StepState};
+use crate::ops::{Activation, Bias, Cache, DistanceBias, Fused, Heads, Norm, Rows, StepState};
 use crate::ops::{advance, argmax, attention, cached_attention, embedding, linear, reorder, top_k};
 use crate::ops::{read_floats, read_ints};
 use crate::weights::quant::{BLOCK, Quant, unpack_row, words_per_row};
@@ -24,7 +24,6 @@ pub struct Outcome {
 /// f32 sums in another order.
 const TOLERANCE: f32 = 2e-5;
 /// Inputs, weights and slices of sums that have the 11 bits of an f16.
-#[cfg(feature = "webgpu")]
 const HALF_TOLERANCE: f32 = 4e-3;
 
 /// Runs every check on this device; one that fails does not keep the others from running.
@@ -67,6 +66,13 @@ pub async fn run_all(device: &Device, on_outcome: &mut dyn FnMut(&Outcome)) -> V
         for reach in [None, Some(5)] {
             let name = format!("cached_attention {prompt} head_dim {head_dim} beams {beams} by distance {}", reach.is_some());
             done(name, check_cached_attention(device, [prompt, head_dim, beams], reach).await, on_outcome);
+        }
+    }
+    let halves = device.clone().with_arithmetic(Arithmetic::Half);
+    if halves.arithmetic == Arithmetic::Half {
+        for (prompt, head_dim, beams) in [(1, 4, 1), (70, 34, 1), (9, 6, 4)] {
+            let name = format!("cached_attention {prompt} head_dim {head_dim} beams {beams} in halves");
+            done(name, check_cached_attention(&halves, [prompt, head_dim, beams], None).await, on_outcome);
         }
     }
     for width in [1, 63, 64, 200] {
@@ -184,7 +190,7 @@ pub(super) fn matrix(device: &Device, noise: &mut Noise, quant: Quant, role: Rol
         Chunk { rows: range, words: ints(device, bytemuck::cast_slice(&words)) }
     };
     let chunks = if rows > 1 { vec![chunk(0..cut), chunk(cut..rows)] } else { vec![chunk(0..rows)] };
-    (Matrix { quant, layout, arithmetic: device.arithmetic, rows, columns, chunks }, values)
+    (Matrix { quant, layout, arithmetic: device.of_products(), rows, columns, chunks }, values)
 }
 
 /// Three plain loops: slow, and the definition of right.
@@ -412,6 +418,8 @@ async fn check_attention(device: &Device, [queries, keys, dim]: [usize; 3], fuse
 
 /// Two prompts of `beams` rows each through a prompt and two steps; between steps the beams change places.
 async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3], reach: Option<usize>) -> Result<f32> {
+    let tolerance = if device.arithmetic == Arithmetic::Half { HALF_TOLERANCE } else { TOLERANCE };
+    let compare = |kernel: &str, found: &[f32], expected: &[f32]| compare_within(tolerance, kernel, found, expected);
     let (prompts, count, steps) = (2, 2, 2);
     let (rows, width, capacity) = (prompts * beams, count * dim, prompt + steps);
     let heads = Heads { count, head_dim: dim, scale: 0.4 };
@@ -422,7 +430,7 @@ async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3
     // The second prompt does not attend to its first position (where that leaves any).
     let mask = [vec![1; prompt], (0..prompt).map(|j| u32::from(j > 0 || prompt == 1)).collect::<Vec<u32>>()];
     let mut state = StepState::new(device, &mask, &[prompt as i32, prompt as i32 - 1], beams, capacity)?;
-    let mut caches = [0, 1].map(|_| (state.cache(width), state.cache(width)));
+    let mut caches = [0, 1].map(|_| [0, 1].map(|_| Cache::new(device, &state, heads)));
     let (mut keys, mut values) = (vec![vec![]; rows], vec![vec![]; rows]);
     let mut worst = 0.0f32;
     for positions in [prompt, 1, 1] {
@@ -464,7 +472,7 @@ async fn check_cached_attention(device: &Device, [prompt, dim, beams]: [usize; 3
         let fused = Tensor::cat(vec![q.clone(), k.clone(), v.clone()], 1);
         let parts = [0, 1, 2].map(|place| Rows { tensor: &fused, offset: place * width });
         let separate = [&q, &k, &v].map(Rows::whole);
-        for (parts, (k_cache, v_cache)) in [separate, parts].into_iter().zip(&mut caches) {
+        for (parts, [k_cache, v_cache]) in [separate, parts].into_iter().zip(&mut caches) {
             let found = cached_attention(&state, parts, k_cache, v_cache, heads, by_distance.as_ref())?;
             worst = worst.max(compare("cached_attention", &read_floats(found).await?, &expected)?);
             #[cfg(feature = "webgpu")]

@@ -10,7 +10,7 @@ use burn_tensor::{Int, Tensor, TensorData};
 
 use crate::device::{Device, DeviceKind};
 use crate::error::{Error, Result};
-use crate::ops::device_kind;
+use crate::ops::{Cache, device_kind};
 
 /// Where `tokens` begin.
 const HEADER: usize = 4;
@@ -112,11 +112,6 @@ impl StepState {
         HEADER + 2 * self.rows
     }
 
-    /// Room for keys or values of `width` floats a position.
-    pub fn cache(&self, width: usize) -> Tensor<2> {
-        Tensor::zeros([self.rows * self.capacity, width], &self.buffer.device())
-    }
-
     /// What the host knows of a step over `positions` positions whose `advance` has been queued.
     pub fn advanced(&mut self, positions: usize) {
         self.length += positions;
@@ -124,7 +119,7 @@ impl StepState {
     }
 
     /// Errors: kernel unless the caches are the state's and have room for `positions` more.
-    pub(crate) fn check(&self, kernel: &str, positions: usize, width: usize, caches: [&Tensor<2>; 2]) -> Result<()> {
+    pub(crate) fn check(&self, kernel: &str, positions: usize, width: usize, caches: [&Cache; 2]) -> Result<()> {
         let fits = caches.iter().all(|cache| cache.dims() == [self.rows * self.capacity, width]);
         if !fits || self.length + positions > self.capacity {
             let dims = caches.map(|cache| cache.dims());

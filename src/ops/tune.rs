@@ -6,7 +6,7 @@ use burn_tensor::Tensor;
 use crate::device::{Arithmetic, Device, Tuning};
 use crate::error::{Error, Result};
 use crate::ops::checks::{Noise, attend_reference, floats, ints, matrix};
-use crate::ops::{Fused, Heads, Rows, StepState, advance, attention, cached_attention, linear, read_floats};
+use crate::ops::{Cache, Fused, Heads, Rows, StepState, advance, attention, cached_attention, linear, read_floats};
 use crate::pace::now;
 use crate::weights::Role;
 use crate::weights::quant::Quant;
@@ -183,7 +183,7 @@ fn attended<'a>(
 struct Step {
     state: StepState,
     newest: Tensor<2>,
-    caches: [Tensor<2>; 2],
+    caches: [Cache; 2],
     query: Vec<f32>,
     /// Keys and values of all positions.
     values: [Vec<f32>; 2],
@@ -201,7 +201,7 @@ impl Step {
         let mut query = noise.floats(3 * width);
         let newest = floats(device, &query, [1, 3 * width]);
         let mut values = [0, 1].map(|_| noise.floats(positions * width));
-        let caches = values.each_ref().map(|values| floats(device, values, [positions, width]));
+        let caches = values.each_ref().map(|values| Cache::Floats(floats(device, values, [positions, width])));
         // The device takes them in by itself.
         for (values, newest) in values.iter_mut().zip(query[width..].chunks_exact(width)) {
             values[before * width..].copy_from_slice(newest);

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::layers::KvCache;
 use crate::models::ids_tensor;
 use crate::models::text::EncoderOutput;
-use crate::ops::{Recorder, StepState, advance, reorder};
+use crate::ops::{Heads, Recorder, StepState, advance, reorder};
 
 /// Caches have room for so many positions, or a multiple of it.
 const PAGE: usize = 64;
@@ -48,8 +48,6 @@ pub struct Decoding {
     pub(super) fed: usize,
     ends: Ends,
     device: Device,
-    /// Floats of a position in each cache.
-    width: usize,
     /// What the first positions of the first row hold, as far as it is known.
     held: Vec<PositionKey>,
     /// A step up to its logits, and one up to the choice of the next token.
@@ -86,16 +84,15 @@ impl Prompts<'_> {
 }
 
 impl Decoding {
-    fn new(device: &Device, prompts: &Prompts, layers: usize, width: usize) -> Result<Self> {
+    fn new(device: &Device, prompts: &Prompts, layers: usize, heads: Heads) -> Result<Self> {
         let state = StepState::new(device, prompts.attention_mask, prompts.next_position, prompts.beams, prompts.capacity())?;
         Ok(Self {
-            caches: (0..layers).map(|_| KvCache::new(&state, width)).collect(),
+            caches: (0..layers).map(|_| KvCache::new(device, &state, heads)).collect(),
             state,
             encoder: None,
             fed: prompts.positions(),
             ends: Ends::new(device, &[], 0),
             device: device.clone(),
-            width,
             held: vec![],
             to_logits: Recorder::default(),
             to_choice: Recorder::default(),
@@ -103,8 +100,8 @@ impl Decoding {
     }
 
     /// Rows that nothing is kept of: a forward over every position at once.
-    pub(super) fn once(device: &Device, attention_mask: &[Vec<u32>], next_position: &[i32], layers: usize, width: usize) -> Result<Self> {
-        Self::new(device, &Prompts { attention_mask, next_position, beams: 1, new_tokens: 1, keys: None }, layers, width)
+    pub(super) fn once(device: &Device, attention_mask: &[Vec<u32>], next_position: &[i32], layers: usize, heads: Heads) -> Result<Self> {
+        Self::new(device, &Prompts { attention_mask, next_position, beams: 1, new_tokens: 1, keys: None }, layers, heads)
     }
 
     /// Takes other prompts, of whose first one the first `kept` positions are in the caches.
@@ -183,7 +180,7 @@ impl Decoding {
     }
 
     fn bytes(&self) -> usize {
-        2 * self.caches.len() * self.state.rows * self.state.capacity * self.width * size_of::<f32>()
+        self.caches.iter().map(KvCache::bytes).sum()
     }
 
     /// Positions that the caches hold of a prompt; its last one has to be computed in any case.
@@ -200,13 +197,13 @@ pub(super) struct Decodings(RefCell<Vec<Decoding>>);
 impl Decodings {
     /// A decoding for these prompts: one that holds the beginning of them, one that nobody needs any more, or a new one. Positions
     /// up to `state.length()` need not be computed. Errors: kernel.
-    pub(super) fn start(&self, device: &Device, prompts: &Prompts, layers: usize, width: usize) -> Result<Decoding> {
+    pub(super) fn start(&self, device: &Device, prompts: &Prompts, layers: usize, heads: Heads) -> Result<Decoding> {
         let mut decoding = match self.take(prompts) {
             Some((mut decoding, kept)) => {
                 decoding.restart(prompts, kept)?;
                 decoding
             }
-            None => Decoding::new(device, prompts, layers, width)?,
+            None => Decoding::new(device, prompts, layers, heads)?,
         };
         decoding.held = prompts.keys.map_or(vec![], <[_]>::to_vec);
         Ok(decoding)

@@ -76,7 +76,7 @@ impl OPTForCausalLM {
         let (positions, next_position) = positions_of(attention_mask, 1);
         let keys = keys.filter(|keys| rows == 1 && keys.len() == n && attention_mask.iter().flatten().all(|bit| *bit == 1));
         let prompts = Prompts { attention_mask, next_position: &next_position, beams, new_tokens, keys };
-        let mut decoding = self.decodings.start(device, &prompts, self.layers.len(), self.config.hidden_size)?;
+        let mut decoding = self.decodings.start(device, &prompts, self.layers.len(), heads(&self.config))?;
         let kept = decoding.state.length();
         let width = inputs_embeds.dims()[1];
         // Where something is kept there is one row.
@@ -108,7 +108,7 @@ impl OPTForCausalLM {
     pub fn seeded(&self, device: &Device, positions: usize) -> Result<Decoding> {
         self.check_positions(positions + 1)?;
         let (attention_mask, next_position) = ([vec![1; positions]], [positions as i32]);
-        let mut decoding = Decoding::once(device, &attention_mask, &next_position, self.layers.len(), self.config.hidden_size)?;
+        let mut decoding = Decoding::once(device, &attention_mask, &next_position, self.layers.len(), heads(&self.config))?;
         decoding.advance(&positions_tensor(device, &[0]))?;
         Ok(decoding)
     }
@@ -141,7 +141,7 @@ impl OPTForCausalLM {
         self.check_positions(n)?;
         self.check_prompt(inputs_embeds, rows * n)?;
         let (positions, next_position) = positions_of(attention_mask, -1);
-        let mut decoding = Decoding::once(device, attention_mask, &next_position, self.layers.len(), self.config.hidden_size)?;
+        let mut decoding = Decoding::once(device, attention_mask, &next_position, self.layers.len(), heads(&self.config))?;
         let mut kept = Kept::new(options, || causal_bias(device, attention_mask));
         let x = self.prompt(inputs_embeds, &positions_tensor(device, &positions), &mut decoding, &mut kept).await?;
         let logits = self.embed_tokens.as_head(None, &x)?;
@@ -214,10 +214,14 @@ struct OPTDecoderLayer {
     norm_before: bool,
 }
 
+fn heads(config: &OPTConfig) -> Heads {
+    let head_dim = config.hidden_size / config.num_attention_heads;
+    Heads { count: config.num_attention_heads, head_dim, scale: (head_dim as f32).powf(-0.5) }
+}
+
 impl OPTDecoderLayer {
     fn load(config: &OPTConfig, weights: &Weights) -> Result<Self> {
         let (hidden, bias) = (config.hidden_size, config.enable_bias);
-        let head_dim = hidden / config.num_attention_heads;
         let attention = weights.at("self_attn");
         Ok(Self {
             qkv_proj: Linear::load_joined(&attention, &["q_proj", "k_proj", "v_proj"], [hidden, hidden], bias)?,
@@ -229,7 +233,7 @@ impl OPTDecoderLayer {
                 activation: config.activation_function,
             },
             final_layer_norm: layer_norm(config, &weights.at("final_layer_norm"))?,
-            heads: Heads { count: config.num_attention_heads, head_dim, scale: (head_dim as f32).powf(-0.5) },
+            heads: heads(config),
             norm_before: config.do_layer_norm_before,
         })
     }

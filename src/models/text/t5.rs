@@ -113,7 +113,7 @@ impl T5ForConditionalGeneration {
         let ids = vec![vec![decoder_start]; encoded.attention_mask.len()];
         let (attention_mask, next_position) = (all_attended(&ids), vec![1; ids.len()]);
         let prompts = Prompts { attention_mask: &attention_mask, next_position: &next_position, beams, new_tokens, keys: None };
-        let mut decoding = self.decodings.start(device, &prompts, self.decoder.blocks.len(), self.config.inner_dim())?;
+        let mut decoding = self.decodings.start(device, &prompts, self.decoder.blocks.len(), heads(&self.config))?;
         decoding.see(encoded.clone());
         let x = self.embed(&ids_tensor(device, &ids.concat()))?;
         let x = self.decode(x, &mut decoding, &mut Kept::default(), &mut Pace::new()).await?;
@@ -150,7 +150,7 @@ impl T5ForConditionalGeneration {
         }
         // Positions are relative and none of the decoder's ids is padding: every position is attended.
         let (attention_mask, next_position) = (all_attended(decoder_input_ids), vec![positions as i32; decoder_input_ids.len()]);
-        let mut decoding = Decoding::once(device, &attention_mask, &next_position, self.decoder.blocks.len(), self.config.inner_dim())?;
+        let mut decoding = Decoding::once(device, &attention_mask, &next_position, self.decoder.blocks.len(), heads(&self.config))?;
         decoding.see(encoded.clone());
         let x = self.embed(&ids_tensor(device, &decoder_input_ids.concat()))?;
         let mut kept = Kept::new(options, || causal_bias(device, &all_attended(decoder_input_ids)));
