@@ -8,6 +8,7 @@ import { flags } from "../chromium.mjs";
 import { at } from "../common.mjs";
 import { serve } from "../serve.mjs";
 import { putWorkbench, wasm } from "../wasm.mjs";
+import { openBrowser } from "./browser.mjs";
 import { Watch } from "./processes.mjs";
 
 /** A software GPU may need minutes for the shapes of a real model. */
@@ -56,29 +57,28 @@ export async function runTask(tools, { dir, own }, task, { model, pictures }, on
     made: { "/task.json": () => JSON.stringify(whole()), "/clock.json": () => JSON.stringify(watch.workerTime()) },
   });
   origin = server.origin;
-  const { chromium } = await import("playwright-core");
-  let context = null;
+  const page = { onLine: () => {}, onEnd: () => {} };
+  let browser = null;
   try {
-    context = await chromium.launchPersistentContext(profile, { executablePath: tools.chromium, args: flags, headless: true });
-    const page = context.pages()[0] ?? (await context.newPage());
-    await page.goto(`${origin}/empty.html`);
+    browser = await openBrowser(tools.chromium, profile, flags, { onLine: text => page.onLine(text), onEnd: reason => page.onEnd(reason) });
+    await browser.go(`${origin}/empty.html`);
     await new Promise(done => setTimeout(done, 1000));
     const empty = watch.look();
-    const browser = await page.evaluate(() => navigator.userAgent);
     watch.start();
-    const outcome = await ended(page, origin, watch, onLine);
+    const outcome = await ended(page, () => browser.go(`${origin}/`), watch, onLine);
     watch.stop();
-    return { ...outcome, browser: /Chrome\/[\d.]+/.exec(browser)?.[0].replace("/", " ") ?? browser, memory: { empty, peaks: watch.peaks } };
+    const name = /Chrome\/[\d.]+/.exec(browser.product)?.[0].replace("/", " ") ?? browser.product;
+    return { ...outcome, browser: name, memory: { empty, peaks: watch.peaks } };
   } finally {
     watch.stop();
-    await context?.close().catch(() => {});
+    await browser?.close();
     await server.close();
     rmSync(profile, { recursive: true, force: true });
   }
 }
 
 /** Opens the page and waits for its last word. */
-function ended(page, origin, watch, onLine) {
+function ended(page, open, watch, onLine) {
   return new Promise(done => {
     let clock;
     const end = outcome => {
@@ -89,16 +89,15 @@ function ended(page, origin, watch, onLine) {
       clearTimeout(clock);
       clock = setTimeout(() => end({ error: `no word for ${SILENCE / 60_000} minutes` }), SILENCE);
     };
-    page.on("console", message => {
+    page.onLine = line => {
       wind();
-      const [, kind, text] = /^bench (phase|line|end) (.*)$/s.exec(message.text()) ?? [];
+      const [, kind, text] = /^bench (phase|line|end) (.*)$/s.exec(line) ?? [];
       if (kind === "phase") watch.phase = text;
       else if (kind === "end") end(JSON.parse(text));
-      else onLine(text ?? message.text());
-    });
-    page.on("crash", () => end({ error: "the page crashed" }));
-    page.on("pageerror", error => end({ error: String(error) }));
+      else onLine(text ?? line);
+    };
+    page.onEnd = reason => end({ error: reason });
     wind();
-    page.goto(`${origin}/`).catch(error => end({ error: String(error) }));
+    open().catch(error => end({ error: String(error) }));
   });
 }
