@@ -3,7 +3,6 @@
 use burn_tensor::{Int, Tensor};
 
 use crate::device::{Arithmetic, Device};
-use crate::error::{Error, Result};
 use crate::ops::{Heads, StepState};
 
 /// [rows·capacity, heads·head_dim], position by position.
@@ -59,10 +58,11 @@ impl Cache {
     }
 
     /// Errors: kernel where they are kept as halves.
-    pub(crate) fn floats(&mut self) -> Result<&mut Tensor<2>> {
+    #[cfg(feature = "cpu")]
+    pub(crate) fn floats(&mut self) -> crate::error::Result<&mut Tensor<2>> {
         match self {
             Self::Floats(floats) => Ok(floats),
-            Self::Halves(_) => Err(Error::kernel("cache", "no halves on this device")),
+            Self::Halves(_) => Err(crate::error::Error::kernel("cache", "no halves on this device")),
         }
     }
 }
