@@ -64,6 +64,10 @@ pub struct Device {
     pub arithmetic: Arithmetic,
 }
 
+/// Words that are handed to the GPU at once. A browser copies them twice on their way, into memory of its own that it does not give back soon.
+#[cfg(feature = "webgpu")]
+const AT_ONCE: usize = 1 << 18;
+
 /// Rows, and the words that they lie in.
 pub(crate) type RowsOfWords = (Range<usize>, Tensor<1, Int>);
 
@@ -192,8 +196,11 @@ impl Device {
         let buffer =
             buffer.clone().try_into_primitive::<burn_wgpu::Wgpu>().map_err(|error| Error::kernel("write", format!("{error:?}")))?;
         let bytes = |words: usize| (words * size_of::<u32>()) as u64;
-        let part = buffer.handle.clone().offset_start(bytes(at)).offset_end(bytes(length - at - words.len()));
-        buffer.client.write(&part, burn_tensor::Bytes::from_elems(words.to_vec()));
+        for (place, piece) in words.chunks(AT_ONCE).enumerate() {
+            let at = at + place * AT_ONCE;
+            let part = buffer.handle.clone().offset_start(bytes(at)).offset_end(bytes(length - at - piece.len()));
+            buffer.client.write(&part, burn_tensor::Bytes::from_elems(piece.to_vec()));
+        }
         Ok(())
     }
 
