@@ -1,31 +1,26 @@
 /** Find: many pictures, a field above them, and those that look like the words come first while they are typed. */
 
-import { FolderPlus, ImagePlus, Pause, Play, Search, Trash2, X } from "lucide";
+import { FolderPlus, ImagePlus, Search as Glass, Trash2, X } from "lucide";
 import { problemWords } from "../answer.js";
-import { Bar } from "../bar.js";
 import { type Choice, choose, closedFolder, problemWith } from "../choice.js";
 import { confirmed } from "../confirm.js";
 import { byId, h, icon, iconButton, Keyed, keepFocus, say, setAttribute, setText, translate, wordButton } from "../dom.js";
-import { chooseFiles, chooseFolder, type Found, fromFiles, isPicture } from "../files.js";
-import type { Place, Shell } from "../routes.js";
 import { emptyTitle } from "../drop.js";
-import { duration, inOrder, languageOf, loading, loadWords, w } from "../words.js";
-import { type Cell, Grid, type Mark } from "./grid.js";
-import { type Item, Library } from "./library.js";
-import { FITS, rank, refined, type Scored } from "./rank.js";
+import type { Found } from "../files.js";
+import type { Place, Shell } from "../routes.js";
+import { inOrder, languageOf, loadWords, w } from "../words.js";
+import { cell, marks } from "./cells.js";
+import { Grid } from "./grid.js";
+import { Intake } from "./intake.js";
+import { isOpen, Library } from "./library.js";
+import { FITS } from "./rank.js";
+import { Search } from "./search.js";
 import { Seer } from "./seer.js";
 import { Store } from "./store.js";
+import { type Work, Working } from "./working.js";
 
 /** A model above this is fetched only after a click. */
 const UNASKED = 50e6;
-const TYPING_MS = 90;
-const IDLE_MS = 900;
-/** Between two orders of the same search, while pictures are being looked at: less than `IDLE_MS`, so that the best are looked at again when all are there. */
-const NEWS_MS = 500;
-/** How many of the best are looked at again. */
-const AGAIN = 8;
-/** Of a search; all of thousands would move for each letter. */
-const SHOWN = 96;
 
 export class Find implements Place {
   private readonly shell: Shell;
@@ -38,11 +33,6 @@ export class Find implements Place {
   );
   private readonly chips = say(h("ul", { id: "find-chips", class: "chips" }), "findSuggestions", "label");
   private readonly note = h("p", { id: "find-note", role: "status" });
-  private readonly bar = new Bar(say(h("progress", { max: 1 }), "viewFind", "label"));
-  private readonly what = h("span");
-  private readonly figures = h("span", { class: "figures" });
-  private readonly working = h("div", { id: "find-progress", hidden: true });
-  private readonly pauseButton: HTMLButtonElement;
   private readonly loadButton: HTMLButtonElement;
   private readonly problem = h("div", { class: "problem", hidden: true });
   private readonly empty: HTMLElement;
@@ -50,38 +40,45 @@ export class Find implements Place {
   private readonly reopenButton: HTMLButtonElement;
   private readonly moreButton: HTMLButtonElement;
   private readonly suggestions: Keyed<string>;
+  private readonly working: Working;
   private readonly grid: Grid;
   private readonly seer: Seer;
   private readonly library: Library;
-  private abort = new AbortController();
+  private readonly intake: Intake;
+  private readonly search: Search;
   private loading = new AbortController();
-  private timer = 0;
-  private idle = 0;
-  private news = 0;
-  private away = false;
-  /** Pictures that had been looked at when the last order was made. */
-  private ranked = 0;
   private frame = 0;
-  private text = "";
-  private found: readonly Scored<Item>[] | null = null;
-  private fitting: "no" | "now" | "done" = "no";
-  private all = false;
   private phase: "starting" | "offered" | "loading" | "ready" | "failed" = "starting";
   private bytes = { all: 0, here: 0 };
   /** The model's folder, which the visitor has to open again. */
   private closed: string | null = null;
-  /** Pictures that were given before the tower was known. */
-  private early: { found: readonly Found[]; root: FileSystemDirectoryHandle | null }[] = [];
-  /** Folders of the last visit that are not where they were. */
-  private gone: readonly string[] = [];
   private begun = false;
 
   constructor(shell: Shell, choice: Choice) {
     this.shell = shell;
     this.choice = choice;
     this.seer = new Seer(shell.engine, choice);
-    this.library = new Library(this.seer, new Store(), () => this.heedNews());
+    this.library = new Library(this.seer, new Store(), () => {
+      this.show();
+      this.search.heedNews();
+    });
+    this.search = new Search(this.seer, this.library, {
+      words: () => this.field.value,
+      changed: () => this.show(),
+      ordered: anew => this.ordered(anew),
+      refined: ({ name }) => this.shell.announce(`${w.bestFor(this.search.text)}: ${name}`),
+      failed: error => this.fail(error),
+    });
     this.grid = new Grid(id => void this.open(id));
+    this.intake = new Intake(this.library, {
+      changed: () => this.show(),
+      emptied: () => {
+        this.grid.forget();
+        this.search.forget();
+        this.show();
+      },
+    });
+    this.working = new Working(() => this.library.pause(!this.library.progress.paused));
     this.suggestions = new Keyed(
       this.chips,
       words => words,
@@ -91,18 +88,14 @@ export class Find implements Place {
       },
     );
     const button = (kind: string, onclick: () => void) => h("button", { type: "button", class: kind, onclick });
-    this.pauseButton = button("text", () => this.library.pause(!this.library.progress.paused));
     this.loadButton = button("plain main", () => void this.load(true));
-    this.reopenButton = button("plain", () => void this.reopen());
-    this.moreButton = button("plain", () => {
-      this.all = true;
-      this.show();
-    });
+    this.reopenButton = button("plain", () => void this.intake.reopen());
+    this.moreButton = button("plain", () => this.search.showAll());
     this.tools = h(
       "div",
       { class: "view-tools" },
-      iconButton(ImagePlus, "addPictures", () => void this.choose()),
-      iconButton(FolderPlus, "addFolder", () => void this.chooseFolder()),
+      iconButton(ImagePlus, "addPictures", () => void this.intake.choose()),
+      iconButton(FolderPlus, "addFolder", () => void this.intake.chooseFolder()),
       iconButton(Trash2, "forgetAll", () => void this.forget()),
     );
     this.empty = h(
@@ -113,9 +106,9 @@ export class Find implements Place {
       h(
         "div",
         { class: "row-of-buttons" },
-        wordButton("choosePictures", () => void this.choose(), "plain main"),
-        wordButton("chooseFolder", () => void this.chooseFolder()),
-        wordButton("findSamples", () => void this.openGallery()),
+        wordButton("choosePictures", () => void this.intake.choose(), "plain main"),
+        wordButton("chooseFolder", () => void this.intake.chooseFolder()),
+        wordButton("findSamples", () => void this.intake.openGallery()),
       ),
     );
     this.build();
@@ -128,23 +121,17 @@ export class Find implements Place {
       this.begun = true;
       void this.load(false);
     }
-    this.away = false;
-    this.heedNews();
+    this.show();
+    this.search.enter();
     if (matchMedia("(pointer: fine)").matches) this.field.focus({ preventScroll: true });
   }
 
   leave(): void {
-    this.away = true;
-    clearTimeout(this.idle);
-    clearTimeout(this.news);
-    this.news = 0;
+    this.search.leave();
   }
 
   end(): void {
-    clearTimeout(this.idle);
-    clearTimeout(this.news);
-    this.found = null;
-    this.abort.abort();
+    this.search.end();
     this.loading.abort();
     this.library.pause(true);
     void this.library.clear({ forget: false });
@@ -152,7 +139,7 @@ export class Find implements Place {
   }
 
   take(found: readonly Found[]): void {
-    void this.add(found, null);
+    void this.intake.add(found, null);
   }
 
   changed(): void {}
@@ -165,16 +152,12 @@ export class Find implements Place {
   private build(): void {
     const clear = iconButton(X, "clear", () => this.suggest(""));
     clear.id = "find-clear";
-    const search = h("search", {}, h("div", { class: "entry" }, icon(Search), this.field, clear), this.tools);
-    this.working.append(
-      h("p", { class: "line" }, this.what, h("span", { class: "figures-and-pause" }, this.figures, this.pauseButton)),
-      this.bar.element,
-    );
+    const search = h("search", {}, h("div", { class: "entry" }, icon(Glass), this.field, clear), this.tools);
     const head = h("div", { class: "find-head" }, search, this.chips);
     const below = h("div", { class: "row-of-buttons" }, this.moreButton);
     this.section.replaceChildren(
       head,
-      h("div", { class: "find-lines" }, this.working, this.problem, this.loadButton, this.note, this.reopenButton),
+      h("div", { class: "find-lines" }, this.working.element, this.problem, this.loadButton, this.note, this.reopenButton),
       this.empty,
       this.grid.element,
       below,
@@ -183,15 +166,15 @@ export class Find implements Place {
 
   private listen(): void {
     // Also while a syllable is composed: what is there so far can be looked for. Only Enter has to wait.
-    this.field.addEventListener("input", () => this.typed());
+    this.field.addEventListener("input", () => this.search.typed());
     this.field.addEventListener("keydown", event => {
-      if (event.key === "Enter" && !event.isComposing) void this.refine();
+      if (event.key === "Enter" && !event.isComposing) void this.search.refine();
       if (event.key === "ArrowDown" && !event.isComposing) {
         event.preventDefault();
         this.grid.element.querySelector<HTMLElement>('[tabindex="0"]')?.focus();
       }
     });
-    this.field.addEventListener("compositionend", () => this.typed());
+    this.field.addEventListener("compositionend", () => this.search.typed());
     this.grid.element.addEventListener("keydown", event => {
       // From the first row there is no way up but this.
       if (event.key !== "ArrowUp" || event.defaultPrevented) return;
@@ -200,94 +183,16 @@ export class Find implements Place {
     });
   }
 
-  private typed(): void {
-    clearTimeout(this.timer);
-    clearTimeout(this.idle);
-    this.abort.abort();
-    this.timer = window.setTimeout(() => void this.search(), TYPING_MS);
-  }
-
   private suggest(words: string): void {
     this.field.value = words;
     this.field.focus({ preventScroll: true });
-    void this.search();
+    void this.search.start();
   }
 
-  /** Whether the order that is shown knows fewer pictures, or others, than have been looked at. */
-  private get stale(): boolean {
-    return this.found !== null && this.library.progress.done !== this.ranked;
-  }
-
-  /** What has been looked at since takes its place among what was found. */
-  private heedNews(): void {
+  private ordered(anew: boolean): void {
+    this.problem.hidden = true;
     this.show();
-    if (this.away || this.news !== 0 || !this.stale) return;
-    this.news = window.setTimeout(() => {
-      this.news = 0;
-      if (!this.stale) return;
-      // A second look is seen to its end.
-      if (this.fitting === "now") this.heedNews();
-      else void this.search({ anew: false });
-    }, NEWS_MS);
-  }
-
-  /**
-   * Ranks by what the pictures look like; a second look follows when nothing is typed for a while. Not `anew`: the same words, now that more pictures
-   * have been looked at.
-   */
-  private async search({ anew = true } = {}): Promise<void> {
-    clearTimeout(this.idle);
-    this.abort.abort();
-    const abort = new AbortController();
-    this.abort = abort;
-    const text = anew ? this.field.value.trim() : this.text;
-    this.text = text;
-    if (anew) this.all = false;
-    this.fitting = "no";
-    if (text === "" || !this.seer.ready) {
-      this.found = null;
-      return this.show();
-    }
-    try {
-      const query = await this.seer.read(text);
-      if (abort.signal.aborted) return;
-      const started = performance.now();
-      this.ranked = this.library.progress.done;
-      this.found = rank(this.library.items, query);
-      performance.measure("find: rank", { start: started }); // seen in the browser's own tools, and by a test
-      this.problem.hidden = true;
-      this.show();
-      if (anew && window.scrollY > this.grid.element.offsetTop) window.scrollTo({ top: 0, behavior: "instant" });
-      this.idle = window.setTimeout(() => void this.refine(), IDLE_MS);
-    } catch (error) {
-      if (!abort.signal.aborted) this.fail(error);
-    }
-  }
-
-  /** Looks at the best again, each together with the words. */
-  private async refine(): Promise<void> {
-    clearTimeout(this.idle);
-    const { found, text } = this;
-    const { signal } = this.abort;
-    if (found === null || text === "" || signal.aborted || this.fitting !== "no") return;
-    this.fitting = "now";
-    this.show();
-    const itm = new Map<Item, number>();
-    try {
-      for (const { item } of found.slice(0, AGAIN)) {
-        const file = await this.library.file(item);
-        if (file !== null) itm.set(item, await this.seer.match(file, text, signal));
-        if (signal.aborted) return;
-      }
-    } catch (error) {
-      if (signal.aborted) return;
-      this.fail(error);
-    }
-    this.fitting = itm.size === 0 ? "no" : "done";
-    this.found = refined(found, itm);
-    this.show();
-    const best = this.found[0];
-    if (best !== undefined) this.shell.announce(`${w.bestFor(text)}: ${best.item.name}`);
+    if (anew && window.scrollY > this.grid.element.offsetTop) window.scrollTo({ top: 0, behavior: "instant" });
   }
 
   private async load(asked: boolean): Promise<void> {
@@ -306,26 +211,21 @@ export class Find implements Place {
       this.bytes = { all: bytes, here: cached };
       this.library.use(await this.seer.tower());
       await this.library.restore();
-      for (const { found, root } of this.early.splice(0)) await this.library.add(found, root);
+      await this.intake.addEarly();
       if (!asked && bytes - cached > UNASKED) {
         this.phase = "offered";
         return this.show();
       }
       this.phase = "loading";
-      this.bar.divide(inOrder(index.stages));
-      if (this.library.items.length === 0) void this.openGallery();
-      await this.seer.load(abort.signal, ({ totals }) => {
-        const { what, figures } = loading(totals);
-        setText(this.what, what);
-        setText(this.figures, figures);
-        this.bar.show(totals.loaded, totals.total);
-      });
+      this.working.divide(inOrder(index.stages));
+      if (this.library.items.length === 0) void this.intake.openGallery();
+      await this.seer.load(abort.signal, ({ totals }) => this.working.loaded(totals));
       this.phase = "ready";
-      this.bar.divide([]);
+      this.working.divide([]);
       this.suggestions.render(this.seer.ui?.suggestions ?? []);
       this.show();
       void this.library.work();
-      void this.search();
+      void this.search.start();
     } catch (error) {
       if (abort.signal.aborted) return;
       this.phase = "failed";
@@ -335,64 +235,19 @@ export class Find implements Place {
     }
   }
 
-  private async add(found: readonly Found[], root: FileSystemDirectoryHandle | null): Promise<void> {
-    // The pictures of the sample gallery make way for the visitor's own.
-    if (this.library.items.length > 0 && this.library.items.every(({ address }) => address !== null)) await this.takeAway(false);
-    if (this.library.knowsTower) return this.library.add(found, root);
-    this.early.push({ found, root });
-    this.show();
-  }
-
-  private async choose(): Promise<void> {
-    await this.add(fromFiles(await chooseFiles()), null);
-  }
-
-  private async chooseFolder(): Promise<void> {
-    const chosen = await chooseFolder();
-    if (chosen !== null) await this.add(chosen.found, chosen.handle);
-  }
-
-  private async reopen(): Promise<void> {
-    this.gone = await this.library.reopen();
-    this.show();
-  }
-
-  private async openGallery(): Promise<void> {
-    try {
-      const folder = new URL("gallery/", document.baseURI);
-      const response = await fetch(new URL("index.json", folder));
-      const list: unknown = await response.json();
-      if (!Array.isArray(list)) return;
-      const files = list.flatMap((one: unknown) =>
-        typeof one === "object" && one !== null && "file" in one && typeof one.file === "string" ? [one.file] : [],
-      );
-      await this.library.addAddresses(files.map(file => ({ path: file, address: new URL(file, folder).href })));
-    } catch {
-      return; // a site without a gallery is whole without it
-    }
-  }
-
   private async forget(): Promise<void> {
     // Those of the gallery are soon there again.
     const own = this.library.items.some(({ address, state }) => address === null && state === "seen");
-    if (!own || (await confirmed("forgetTitle", "forgetRest", "forgetAct"))) await this.takeAway(true);
-  }
-
-  private async takeAway(forget: boolean): Promise<void> {
-    this.early = [];
-    await this.library.clear({ forget });
-    this.grid.forget();
-    this.found = null;
-    this.show();
+    if (!own || (await confirmed("forgetTitle", "forgetRest", "forgetAct"))) await this.intake.takeAway({ forget: true });
   }
 
   private async open(id: number): Promise<void> {
     const item = this.library.items.find(one => one.id === id);
     if (item === undefined) return;
-    if (item.file === null && item.address === null) await this.reopen();
+    if (!isOpen(item)) await this.intake.reopen();
     const file = await this.library.file(item);
     if (file !== null) this.shell.ask([{ file, path: item.path, folder: item.folder }]);
-    else if (this.gone.length === 0) setText(this.note, w.lastTime);
+    else if (this.intake.gone.length === 0) setText(this.note, w.lastTime);
   }
 
   private fail(error: unknown): void {
@@ -415,11 +270,6 @@ export class Find implements Place {
     });
   }
 
-  /** How many pictures were given before the tower was known. */
-  private get waiting(): number {
-    return this.early.flatMap(({ found }) => found).filter(({ file }) => isPicture(file)).length;
-  }
-
   /** Where the visitor goes on when what had the focus is gone. */
   private next(): HTMLElement | null {
     if (!this.empty.hidden) return this.empty.querySelector("button");
@@ -428,60 +278,40 @@ export class Find implements Place {
 
   private render(): void {
     const { items, progress } = this.library;
-    const { found, phase } = this;
+    const { phase } = this;
+    const { found, shown } = this.search;
     setAttribute(this.field, "placeholder", this.seer.ui?.suggestions[0] ?? w.findPlaceholder);
     setAttribute(this.section, "data-phase", phase);
     setAttribute(this.section, "data-seen", String(progress.done));
-    setAttribute(this.section, "data-fitting", this.fitting);
-    const given = items.length > 0 || this.waiting > 0;
+    setAttribute(this.section, "data-fitting", this.search.fitting);
+    const given = items.length > 0 || this.intake.waiting > 0;
     this.empty.hidden = given || phase === "starting" || phase === "loading";
     this.tools.hidden = !given;
     this.loadButton.hidden = phase !== "offered" && phase !== "failed";
     setText(this.loadButton, phase === "offered" ? loadWords(this.bytes.all, this.bytes.here, this.closed) : w.tryAgain);
-    this.chips.hidden = this.text !== "" || items.length === 0;
-    const locked = items.filter(({ file, address }) => file === null && address === null);
+    this.chips.hidden = this.search.text !== "" || items.length === 0;
     const [folder] = this.library.folders;
-    this.reopenButton.hidden = locked.length === 0 || folder === undefined;
+    this.reopenButton.hidden = !this.library.locked || folder === undefined;
     if (folder !== undefined) setText(this.reopenButton, w.openAgain(folder.name));
-    this.renderProgress();
-    const shown = found === null ? items.map(item => ({ item, itc: 0, itm: null })) : this.all ? found : found.slice(0, SHOWN);
-    this.moreButton.hidden = found === null || found.length <= shown.length;
+    this.working.render(this.work, progress);
+    this.moreButton.hidden = found === null || shown === null || found.length <= shown.length;
     setText(this.moreButton, w.showAll(found?.length ?? 0));
-    this.grid.render(
-      shown.map(({ item }) => cell(item)),
-      found === null ? new Map() : marks(found.slice(0, shown.length)),
-    );
-    setText(this.note, this.said(locked.length > 0));
+    this.grid.render((shown?.map(({ item }) => item) ?? items).map(cell), shown === null ? new Map() : marks(shown));
+    setText(this.note, this.said());
   }
 
-  private renderProgress(): void {
-    const { phase } = this;
-    const { done, all, failed, rate, paused } = this.library.progress;
-    const left = all - done - failed;
-    const waits = this.library.items.some(({ state, file, address }) => state === "waiting" && (file !== null || address !== null));
-    const looking = phase === "ready" && waits;
-    this.working.hidden = !(looking || phase === "starting" || phase === "loading");
-    this.pauseButton.hidden = !looking;
-    if (phase === "starting") setText(this.what, w.gettingReady);
-    if (phase === "starting") this.bar.show(0, 0);
-    if (!looking) return;
-    const figures = paused
-      ? [w.paused]
-      : rate === null
-        ? []
-        : [w.perSecond(rate < 10 ? rate.toFixed(1) : String(Math.round(rate))), w.left(duration(left / rate))];
-    setText(this.what, w.encoding(done, all));
-    setText(this.figures, figures.join(" · "));
-    this.bar.show(done + failed, all);
-    const words = paused ? w.resume : w.pause;
-    if (this.pauseButton.textContent !== words) this.pauseButton.replaceChildren(icon(paused ? Play : Pause), words);
+  /** What goes on. */
+  private get work(): Work | null {
+    if (this.phase === "starting" || this.phase === "loading") return this.phase;
+    return this.phase === "ready" && this.library.waits ? "looking" : null;
   }
 
-  private said(locked: boolean): string {
-    const { found, fitting, text } = this;
+  private said(): string {
+    const { found, fitting, text } = this.search;
+    const { locked } = this.library;
     const { failed, done, all } = this.library.progress;
-    const [gone] = this.gone;
-    if (this.waiting > 0) return w.picturesWait(this.waiting);
+    const [gone] = this.intake.gone;
+    if (this.intake.waiting > 0) return w.picturesWait(this.intake.waiting);
     if (locked && gone !== undefined) return w.folderGone(gone);
     if (found === null) return locked ? w.lastTime : failed > 0 ? w.failedSome(failed) : all > 0 && done + failed === all ? w.found(all) : "";
     if (found.length === 0) return w.noneSeen;
@@ -489,20 +319,4 @@ export class Find implements Place {
     if (fitting === "done") return found.some(({ itm }) => itm !== null && itm >= FITS) ? w.fitted : w.noMatch;
     return w.bestFor(text);
   }
-}
-
-const cell = ({ id, name, ratio, thumb, address, state }: Item): Cell => ({ id, name, ratio, thumb: thumb ?? address, state });
-
-/** The best fills its bar, the worst has none: how much better one is than the next is what can be seen. */
-function marks(found: readonly Scored<Item>[]): Map<number, Mark> {
-  const best = found.reduce((high, { itc }) => Math.max(high, itc), -1);
-  const worst = found.reduce((low, { itc }) => Math.min(low, itc), 1);
-  const range = Math.max(best - worst, 1e-6);
-  return new Map(
-    found.map(({ item, itc, itm }) => {
-      const likeness = w.scoreItc(itc.toFixed(3));
-      const note = itm === null ? likeness : `${w.scoreItm(`${Math.round(itm * 100)} %`)} · ${likeness}`;
-      return [item.id, { bar: (itc - worst) / range, note }];
-    }),
-  );
 }

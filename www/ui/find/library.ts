@@ -33,6 +33,9 @@ export interface Progress {
   readonly paused: boolean;
 }
 
+/** It can be read; one of a folder that has not been opened again cannot. */
+export const isOpen = ({ file, address }: Item): boolean => file !== null || address !== null;
+
 type Sees = Pick<Seer, "ready" | "see">;
 type Keeps = Pick<Store, "seen" | "keepSeen" | "shelf" | "keepShelf" | "clear">;
 
@@ -68,6 +71,16 @@ export class Library {
 
   get knowsTower(): boolean {
     return this.tower !== "";
+  }
+
+  /** Whether there are pictures that can be looked at, and have not been. */
+  get waits(): boolean {
+    return this.next() !== undefined;
+  }
+
+  /** Whether there are pictures whose folder has to be opened again. */
+  get locked(): boolean {
+    return this.items.some(item => !isOpen(item));
   }
 
   /** What was seen by another tower is not comparable: the library begins with knowing its own. */
@@ -188,7 +201,7 @@ export class Library {
   }
 
   private next(): Item | undefined {
-    return this.items.find(({ state, file, address }) => state === "waiting" && (file !== null || address !== null));
+    return this.items.find(item => item.state === "waiting" && isOpen(item));
   }
 
   private async look(item: Item, signal: AbortSignal): Promise<void> {
