@@ -207,7 +207,10 @@ export const en = {
   happened,
   problemAbout: {
     finder: { happened: "This model finds pictures by words; it cannot describe them.", rest: "Use it in Find, or choose another model here." },
-    folder: { happened: "The model’s folder cannot be read.", rest: "It was moved or changed: put it back and try again, or choose it anew." },
+    folder: {
+      happened: "The model’s folder cannot be read.",
+      rest: "The folder was moved or changed: put it back and try again, or choose it anew.",
+    },
     missing: { happened: "There is nothing at this address.", rest: "Check how it is written." },
     noModelThere: { happened: "There is no model at its address.", rest: "Check how it is written, or choose another model." },
     noModel: { happened: "This folder holds no model.", rest: "It has no model.safetensors.index.json: convert the model first." },

@@ -199,7 +199,7 @@ export const ko: Words = {
   happened,
   problemAbout: {
     finder: { happened: "이 모델은 말로 사진을 찾습니다. 사진을 설명하지는 못합니다.", rest: "찾기에 쓰거나, 여기서 쓸 다른 모델을 고르세요." },
-    folder: { happened: "모델 폴더를 읽을 수 없습니다.", rest: "옮겼거나 바뀌었습니다. 제자리에 두고 다시 시도하거나, 새로 고르세요." },
+    folder: { happened: "모델 폴더를 읽을 수 없습니다.", rest: "폴더가 옮겨졌거나 바뀌었습니다. 제자리에 두고 다시 시도하거나, 새로 고르세요." },
     missing: { happened: "이 주소에는 아무것도 없습니다.", rest: "주소가 맞는지 보세요." },
     noModelThere: { happened: "모델의 주소에 아무것도 없습니다.", rest: "주소가 맞는지 보거나, 다른 모델을 고르세요." },
     noModel: { happened: "이 폴더에는 모델이 없습니다.", rest: "model.safetensors.index.json이 없습니다. 먼저 모델을 변환하세요." },
