@@ -142,13 +142,14 @@ export class ModelsSheet {
       this.sheet.close();
       this.parts.find(choice ?? ownModel("ask"));
     };
-    const use = h(
-      "button",
-      { type: "button", class: "plain main", id: "use-model", disabled: fits === "no", onclick: take },
-      finder ? w.useForFind : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached)),
-    );
     const { model } = this.shown ?? {};
     const inUse = model?.phase === "ready" && model.info.url === url;
+    const toUse = inUse ? w.useModelAgain : cached >= bytes ? w.useModelCached : w.useModel(size(bytes - cached));
+    const use = h(
+      "button",
+      { type: "button", class: inUse ? "plain" : "plain main", id: "use-model", disabled: fits === "no", onclick: take },
+      finder ? w.useForFind : toUse,
+    );
     const lines = [figures.join(" · "), inUse ? w.inUse : here, w[FIT[fits]], room, once, finder ? w.problemAbout.finder.happened : ""].filter(
       line => line !== "",
     );

@@ -240,6 +240,7 @@ export const en = {
   useModel: (bytes: string) => `Load: ${bytes}`,
   useForFind: "Use it for Find",
   useModelCached: "Use it: it is here already",
+  useModelAgain: "Load it again",
   inUse: "In use now.",
   partlyHere: (bytes: string) => `${bytes} of it is here`,
   needs: (bytes: string) => `takes ${bytes} of memory`,

@@ -228,6 +228,7 @@ export const ko: Words = {
   useModel: bytes => `불러오기: ${bytes}`,
   useForFind: "찾기에 쓰기",
   useModelCached: "쓰기: 이미 여기 있습니다",
+  useModelAgain: "다시 불러오기",
   inUse: "지금 쓰고 있는 모델입니다.",
   partlyHere: bytes => `${bytes}는 여기 있음`,
   needs: bytes => `메모리 ${bytes} 필요`,
