@@ -7,7 +7,7 @@ import { chromium, type Page } from "@playwright/test";
 import { BUDGETS, isShrunk, packed } from "../../scripts/budgets.mjs";
 import { launchOptions } from "../../scripts/chromium.mjs";
 import { serve } from "../../scripts/serve.mjs";
-import { answer, ask, BASE, caption, expect, open, ready, samples, siteFolder, test } from "./house.js";
+import { answer, ask, BASE, caption, expect, open, ready, samples, SHARD, siteFolder, test } from "./house.js";
 
 const sizeOf = (names: readonly string[]): number => packed(names.map(name => readFileSync(join(siteFolder, name))));
 
@@ -69,6 +69,31 @@ for (const [width, height] of [
     expect(site.count(/blip2_cpu_bg\.wasm$/)).toBe(1);
   });
 }
+
+test("what is painted before the script stays where it is to the pixel, which no count of shifts tells", async ({ visitor: page, site }) => {
+  let release = (): void => {};
+  const released = new Promise<void>(resolve => {
+    release = resolve;
+  });
+  await page.route(/\.js$/, async route => {
+    await released;
+    await route.continue();
+  });
+  await page.route(
+    url => SHARD.test(url.pathname),
+    () => {},
+  );
+  await page.goto(`${site.origin}${BASE}?device=cpu`, { waitUntil: "commit" });
+  await expect(page.locator("#samples img")).toHaveCount(6);
+  const parts = page.locator("h1, #views, #drop, #ways-in, #samples, #bar");
+  await expect(parts).toHaveCount(6);
+  const places = () => parts.evaluateAll(all => all.map(part => `${part.id || part.tagName} ${part.getBoundingClientRect().top}`));
+  const before = await places();
+  release();
+  await expect(page.locator("html")).toHaveAttribute("data-model", "loading");
+  await expect(page.locator("#loading-figures")).not.toBeEmpty();
+  expect(await places()).toEqual(before);
+});
 
 test("with every other host unresolvable all of it works, and another origin hears nothing", async () => {
   const elsewhere = await serve({ mounts: { "/": siteFolder } });
