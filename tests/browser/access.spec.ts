@@ -175,9 +175,10 @@ test("what has the focus and goes away hands it on, to where one would go next",
 
   await page.goto(`${site.origin}${BASE}?device=cpu#/find`);
   await ready(page, "cpu");
-  await expect(page.locator("#find")).toHaveAttribute("data-phase", "ready");
+  // One that is looked at later might take the first place.
+  await expect(page.locator("#find")).toHaveAttribute("data-seen", "72");
   await page.locator("#find-field").fill("a cat");
-  await expect(page.locator("#find-note")).not.toBeEmpty();
+  await expect(page.locator("#find .cell button").first()).toHaveAttribute("title", /likeness/);
   await page.keyboard.press("ArrowDown");
   await expect(page.locator("#find .cell button").first()).toBeFocused();
   await expect(page.locator("#find")).toHaveAttribute("data-fitting", "done");
