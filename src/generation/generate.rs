@@ -230,7 +230,7 @@ impl Choice {
     }
 
     /// The same by the scores of the likeliest alone, where those decide and it saves reading the others from a device. None also
-    /// where the last of them is as likely as the next.
+    /// where one of the others may be as likely as the last that counts.
     async fn of_top(
         &mut self,
         logits: &Tensor<2>,
@@ -239,30 +239,48 @@ impl Choice {
         is_queued: bool,
     ) -> Result<Option<Vec<u32>>> {
         let [found, width] = logits.dims();
-        let Some(top) = self.processors.top().filter(|top| is_queued && top.count < width.min(MAX_TOP_K)) else { return Ok(None) };
+        let most = width.min(MAX_TOP_K);
+        let Some(top) = self.processors.top().filter(|top| is_queued && top.count < most) else { return Ok(None) };
         let copies = copies(found, ids.len())?;
-        let count = top.count + 1;
+        // Ids may be lowered that are among the likeliest; so many more are looked at.
+        let count = if self.processors.asks_for_ids() { most } else { top.count + 1 };
         let (values, places) = top_k(logits, count)?;
         // One read: both are queued before either is waited for.
         let places = start_reading(places);
         let (values, places) = (read_floats(values).await?, places.await?);
-        let is_tied = |row: &[f32]| row[count - 1] / top.temperature == row[count - 2] / top.temperature;
-        if values.chunks_exact(count).any(is_tied) {
-            return Ok(None);
+        let mut rows = vec![];
+        for row in (0..ids.len()).filter(|row| finished[*row].is_none()) {
+            let at = row / copies * count;
+            let (values, places) = (&values[at..at + count], &places[at..at + count]);
+            let likeliest = self.lowered(&ids[row], values, places, width);
+            // Nobody has more than the last of these, before and after.
+            let decides = |least: f32| nth_highest(&likeliest, top.count) / top.temperature > least / top.temperature;
+            if count < width && !decides(values[count - 1]) {
+                return Ok(None);
+            }
+            rows.push((row, likeliest));
         }
         let mut chosen = vec![self.pad; ids.len()];
-        for (row, chosen) in chosen.iter_mut().enumerate().filter(|(row, _)| finished[*row].is_none()) {
-            let at = row / copies * count;
-            let mut likeliest: Vec<(i32, f32)> =
-                places[at..at + count].iter().copied().zip(values[at..at + count].iter().copied()).collect();
-            // Draws go by the order of ids.
-            likeliest.sort_unstable_by_key(|(id, _)| *id);
+        for (row, likeliest) in rows {
             let mut scores: Vec<f32> = likeliest.iter().map(|(_, score)| *score).collect();
-            self.processors.process(&ids[row], &mut scores);
+            self.processors.process_scores(&mut scores);
             let place = self.generators.get_mut(row).map_or_else(|| highest(&scores), |generator| sample(&scores, generator));
-            *chosen = likeliest[place].0 as u32;
+            chosen[row] = likeliest[place].0;
         }
         Ok(Some(chosen))
+    }
+
+    /// The likeliest of a row by the order of ids, which draws go by, with what its processors leave of their scores.
+    fn lowered(&self, ids: &[u32], values: &[f32], places: &[i32], width: usize) -> Vec<(u32, f32)> {
+        let mut likeliest: Vec<(u32, f32)> = places.iter().map(|place| *place as u32).zip(values.iter().copied()).collect();
+        likeliest.sort_unstable_by_key(|(id, _)| *id);
+        if self.processors.asks_for_ids() {
+            let mut scores = vec![f32::NEG_INFINITY; width];
+            likeliest.iter().for_each(|(id, score)| scores[*id as usize] = *score);
+            self.processors.process_ids(ids, &mut scores);
+            likeliest.iter_mut().for_each(|(id, score)| *score = scores[*id as usize]);
+        }
+        likeliest
     }
 
     /// logits [rows, V], or [B, V] where a prompt's rows are still alike → an id for each row.
@@ -278,6 +296,13 @@ impl Choice {
         };
         Ok(scores.chunks_exact_mut(width).enumerate().map(choose).collect())
     }
+}
+
+/// The n-th highest of these scores, n ≥ 1.
+fn nth_highest(likeliest: &[(u32, f32)], n: usize) -> f32 {
+    let mut scores: Vec<f32> = likeliest.iter().map(|(_, score)| *score).collect();
+    let (_, nth, _) = scores.select_nth_unstable_by(n - 1, |one, other| other.total_cmp(one));
+    *nth
 }
 
 /// logits [B, V] or [rows, V] → rows·V numbers, a prompt's row as often as it needs to be.
@@ -299,4 +324,81 @@ fn copies(found: usize, sequences: usize) -> Result<usize> {
 /// Each row so many times, side by side.
 fn repeated(rows: &[Vec<u32>], copies: usize) -> Vec<Vec<u32>> {
     rows.iter().flat_map(|row| std::iter::repeat_n(row.clone(), copies)).collect()
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use burn_tensor::TensorData;
+    use pollster::block_on;
+
+    use super::*;
+    use crate::generation::settings::tests::settings;
+
+    /// Multiples of 1/64, so that some are alike.
+    fn noise(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9) | 1;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 23) as f32 / 64.0 - 4.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// How often the likeliest decided, of 40 rows of logits; each time as all of the row does.
+    fn decided(json: &str, width: usize, said: usize) -> usize {
+        let settings = settings(json);
+        let device = Device::cpu();
+        let decided = (0..40).filter(|seed| {
+            let logits = Tensor::<2>::from_data(TensorData::new(noise(2 * width, seed + 1), [2, width]), &device.burn);
+            // What has been said is what is likely.
+            let (_, places) = top_k(&logits, said).unwrap();
+            let places = block_on(start_reading(places)).unwrap();
+            let ids: Vec<Vec<u32>> = places.chunks_exact(said).map(|row| row.iter().map(|place| *place as u32).collect()).collect();
+            let few = block_on(Choice::new(&settings, 2).of_top(&logits, &ids, &[None, None], true)).unwrap();
+            let all = block_on(Choice::new(&settings, 2).next(logits, &ids, &[None, None])).unwrap();
+            few.is_some_and(|few| {
+                assert_eq!(few, all, "{json}, {width} wide, {said} said, seed {seed}");
+                true
+            })
+        });
+        decided.count()
+    }
+
+    #[test]
+    fn where_the_likeliest_decide_they_choose_what_all_would() {
+        let greedy = [
+            r#""repetition_penalty": 1.7"#,
+            r#""no_repeat_ngram_size": 1"#,
+            r#""suppress_tokens": [3, 5]"#,
+            r#""bad_words_ids": [[1], [2, 3]]"#,
+        ];
+        for (place, lowered) in greedy.iter().enumerate() {
+            let drawn = format!(r#"{{"do_sample": true, "seed": 7, "top_k": 5, "temperature": 0.7, {lowered}}}"#);
+            for width in [20, 128, 300] {
+                let of_greedy = decided(&format!("{{{lowered}}}"), width, 9);
+                let of_drawn = decided(&drawn, width, 9);
+                assert!(of_greedy > 30 && of_drawn > 30, "{lowered}, {width} wide: {of_greedy} and {of_drawn} of 40");
+            }
+            // With all of them said and out, who is left is not among them.
+            if place == 1 {
+                assert!(decided(&format!("{{{lowered}}}"), 300, 128) < 10, "{lowered}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_raises_or_normalizes_a_score_needs_all_of_them() {
+        let needs_all = [
+            r#"{"repetition_penalty": 0.8}"#,
+            r#"{"suppress_tokens": [3], "forced_bos_token_id": 7}"#,
+            r#"{"suppress_tokens": [3], "renormalize_logits": true}"#,
+            r#"{"do_sample": true, "top_k": 0}"#,
+            r#"{"do_sample": true, "top_k": 128}"#,
+        ];
+        for json in needs_all {
+            assert_eq!(decided(json, 300, 9), 0, "{json}");
+        }
+    }
 }

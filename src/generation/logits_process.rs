@@ -10,11 +10,13 @@ pub(super) trait LogitsProcessor {
 
 /// All processors that these settings call for.
 pub struct LogitsProcessors {
-    list: Vec<Box<dyn LogitsProcessor>>,
+    /// Those that ask which ids they are, and those that see scores alone, behind them.
+    by_id: Vec<Box<dyn LogitsProcessor>>,
+    by_score: Vec<Box<dyn LogitsProcessor>>,
     top: Option<Top>,
 }
 
-/// What is left of a row before anything has looked at more of it: the scores of the likeliest, each over the temperature.
+/// What is left of a row where processors have done no more than lower scores: the likeliest, each over the temperature.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Top {
     pub count: usize,
@@ -23,63 +25,82 @@ pub struct Top {
 
 impl LogitsProcessors {
     pub fn new(settings: &Settings) -> Self {
-        let mut list: Vec<Box<dyn LogitsProcessor>> = vec![];
+        let mut by_id: Vec<Box<dyn LogitsProcessor>> = vec![];
         let eos = || settings.eos_token_ids.clone();
         if settings.repetition_penalty != 1.0 {
-            list.push(Box::new(RepetitionPenalty(settings.repetition_penalty)));
+            by_id.push(Box::new(RepetitionPenalty(settings.repetition_penalty)));
         }
         if settings.no_repeat_ngram_size > 0 {
-            list.push(Box::new(NoRepeatNGram(settings.no_repeat_ngram_size)));
+            by_id.push(Box::new(NoRepeatNGram(settings.no_repeat_ngram_size)));
         }
         let words: Vec<_> = settings.bad_words_ids.iter().filter(|word| !eos().iter().any(|eos| word[..] == [*eos])).cloned().collect();
         if !words.is_empty() {
-            list.push(Box::new(NoBadWords(words)));
+            by_id.push(Box::new(NoBadWords(words)));
         }
         if settings.min_length > settings.prefix_length && !eos().is_empty() {
-            list.push(Box::new(MinLength { length: settings.min_length, eos: eos() }));
+            by_id.push(Box::new(MinLength { length: settings.min_length, eos: eos() }));
         }
         if let Some(bos) = settings.forced_bos_token_id {
-            list.push(Box::new(ForcedAt { length: 1, ids: vec![bos] }));
+            by_id.push(Box::new(ForcedAt { length: 1, ids: vec![bos] }));
         }
         if !settings.forced_eos_token_ids.is_empty() {
-            list.push(Box::new(ForcedAt { length: settings.max_length - 1, ids: settings.forced_eos_token_ids.clone() }));
+            by_id.push(Box::new(ForcedAt { length: settings.max_length - 1, ids: settings.forced_eos_token_ids.clone() }));
         }
         if !settings.suppress_tokens.is_empty() {
-            list.push(Box::new(Suppress { at: None, ids: settings.suppress_tokens.clone() }));
+            by_id.push(Box::new(Suppress { at: None, ids: settings.suppress_tokens.clone() }));
         }
         if !settings.begin_suppress_tokens.is_empty() {
             // A forced first token is the beginning itself; suppression starts behind it.
             let forced = settings.forced_bos_token_id.is_some() && settings.prefix_length <= 1;
             let at = settings.prefix_length + usize::from(forced);
-            list.push(Box::new(Suppress { at: Some(at), ids: settings.begin_suppress_tokens.clone() }));
+            by_id.push(Box::new(Suppress { at: Some(at), ids: settings.begin_suppress_tokens.clone() }));
         }
-        let mut top = None;
-        if settings.do_sample {
-            // One beam keeps one at least, which top_k does by itself.
-            let narrows = list.is_empty() && settings.num_beams == 1 && settings.top_k > 0;
-            top = narrows.then_some(Top { count: settings.top_k, temperature: settings.temperature as f32 });
-            list.extend(warpers(settings));
-        }
+        let mut by_score = if settings.do_sample { warpers(settings) } else { vec![] };
         if settings.renormalize_logits {
-            list.push(Box::new(LogitNormalization));
+            by_score.push(Box::new(LogitNormalization));
         }
-        Self { list, top }
+        let top = Self::top_of(settings, !by_id.is_empty());
+        Self { by_id, by_score, top }
     }
 
-    /// Where the likeliest few decide, and nothing asks which ids they are.
+    fn top_of(settings: &Settings, asks_for_ids: bool) -> Option<Top> {
+        let forces = settings.forced_bos_token_id.is_some() || !settings.forced_eos_token_ids.is_empty();
+        let lowers = settings.repetition_penalty >= 1.0 && !forces;
+        // Of what is drawn, one beam keeps one at least, which top_k does by itself. Normalization may make equals of the best two.
+        let (count, temperature) = match settings.do_sample {
+            true => (settings.top_k, settings.temperature as f32),
+            false => (usize::from(asks_for_ids && !settings.renormalize_logits), 1.0),
+        };
+        (lowers && settings.num_beams == 1 && count > 0).then_some(Top { count, temperature })
+    }
+
+    /// Where the likeliest few decide, once `process_ids` has lowered some of them.
     pub fn top(&self) -> Option<Top> {
         self.top
     }
 
     /// Without processors the greedy choice can stay on the device.
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        self.by_id.is_empty() && self.by_score.is_empty()
+    }
+
+    pub fn asks_for_ids(&self) -> bool {
+        !self.by_id.is_empty()
+    }
+
+    /// The first half of `process`: `scores` are those of all ids.
+    pub fn process_ids(&self, ids: &[u32], scores: &mut [f32]) {
+        self.by_id.iter().for_each(|processor| processor.process(ids, scores));
+    }
+
+    /// The second half: `scores` may be of some ids alone, in their order, where the others are out.
+    pub fn process_scores(&self, scores: &mut [f32]) {
+        self.by_score.iter().for_each(|processor| processor.process(&[], scores));
     }
 
     pub fn process(&self, ids: &[u32], scores: &mut [f32]) {
-        for processor in &self.list {
-            processor.process(ids, scores);
-        }
+        self.process_ids(ids, scores);
+        self.process_scores(scores);
     }
 }
 
