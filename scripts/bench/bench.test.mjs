@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { at, recall } from "../common.mjs";
+import { openBrowser } from "./browser.mjs";
 import { runReport, table, VERSION } from "./report.mjs";
 import { median, ratio, summary } from "./statistics.mjs";
 import { products, share, work } from "./work.mjs";
@@ -211,4 +212,12 @@ test("a table names the model, the adapter, every figure with its spread, and ho
   ])
     assert.match(text, words);
   assert.match(text, /loading 50\.00 MB/);
+});
+
+test("a browser that does not start says why, and nobody waits for it", async () => {
+  const heard = [];
+  // Node knows none of Chromium's options.
+  const opening = openBrowser(process.execPath, "profile", [], { onLine: () => {}, onEnd: reason => heard.push(reason) });
+  await assert.rejects(opening, /the browser ended: exit code 9: .*bad option/s);
+  assert.equal(heard.length, 1);
 });

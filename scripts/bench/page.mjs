@@ -82,6 +82,7 @@ function ended(page, open, watch, onLine) {
   return new Promise(done => {
     let clock;
     const end = outcome => {
+      page.onLine = () => {};
       clearTimeout(clock);
       done(outcome);
     };
