@@ -46,7 +46,7 @@ pub enum Arithmetic {
     /// times as fast on a CPU, and about 1 % off.
     #[serde(rename = "int8")]
     Int8Activations,
-    /// On a GPU: a decoder's keys and values are kept as f16, in half the memory. Where it computes in f16 as well, products with many
+    /// On a GPU: keys and values of a decoder's self-attention are kept as f16, in half the memory. Where it computes in f16 as well, products with many
     /// rows (a picture, a prompt) multiply and add within slices of 16 columns in f16, and between them in f32. What HF's float16 does,
     /// but for its sums; about 0.1 % off.
     #[serde(rename = "f16")]
@@ -66,7 +66,7 @@ pub struct Device {
 
 /// Words that are handed to the GPU at once. A browser copies them twice on their way, into memory of its own that it does not give back soon.
 #[cfg(feature = "webgpu")]
-const AT_ONCE: usize = 1 << 18;
+const WORDS_AT_ONCE: usize = 1 << 18;
 
 /// Rows, and the words that they lie in.
 pub(crate) type RowsOfWords = (Range<usize>, Tensor<1, Int>);
@@ -134,7 +134,7 @@ impl Device {
     }
 
     /// Of products with matrices that are loaded for it: halves can be kept where nothing can be computed in them.
-    pub(crate) fn of_products(&self) -> Arithmetic {
+    pub(crate) fn arithmetic_of_products(&self) -> Arithmetic {
         match self.arithmetic {
             Arithmetic::Half if !self.adapter.f16 => Arithmetic::Exact,
             arithmetic => arithmetic,
@@ -196,8 +196,8 @@ impl Device {
         let buffer =
             buffer.clone().try_into_primitive::<burn_wgpu::Wgpu>().map_err(|error| Error::kernel("write", format!("{error:?}")))?;
         let bytes = |words: usize| (words * size_of::<u32>()) as u64;
-        for (place, piece) in words.chunks(AT_ONCE).enumerate() {
-            let at = at + place * AT_ONCE;
+        for (place, piece) in words.chunks(WORDS_AT_ONCE).enumerate() {
+            let at = at + place * WORDS_AT_ONCE;
             let part = buffer.handle.clone().offset_start(bytes(at)).offset_end(bytes(length - at - piece.len()));
             buffer.client.write(&part, burn_tensor::Bytes::from_elems(piece.to_vec()));
         }

@@ -63,8 +63,8 @@ export interface LoadOptions {
   readonly as?: string;
   /**
    * On the CPU, with q8 or q4 weights: `int8` (the default there) turns activations into 8-bit integers, which is several times as fast and changes
-   * results by about 1 %; `exact` computes with the very weights. A GPU does so too, unless `f16` has it keep what an answer remembers in half
-   * the memory and, where it computes in f16, compute pictures and prompts so, about 0.1 % off.
+   * results by about 1 %; `exact` computes with the very weights. A GPU does so too, unless `f16` has it keep the keys and values of a
+   * decoder's self-attention in half the memory and, where it computes in f16, compute pictures and prompts so, about 0.1 % off.
    */
   readonly arithmetic?: Arithmetic;
 }

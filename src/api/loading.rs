@@ -98,7 +98,7 @@ impl Receiver for Loading<'_> {
         let plan = models::plan_class(class, config)?;
         let generates = matches!(class, Class::Blip2ForConditionalGeneration | Class::Blip2Model);
         let shares = generates || class == Class::Blip2ForImageTextRetrieval;
-        let tower_name = shares.then(|| tower_name(config, index, self.device.arithmetic)).transpose()?;
+        let tower_name = shares.then(|| tower_name(config, index, self.device.arithmetic_of_products())).transpose()?;
         let tower = tower_name.as_ref().and_then(|name| self.shared.towers.find(name));
         let milestones: &[Milestone] = match (generates, shares) {
             (true, _) => &[Milestone::Vision, Milestone::Retrieval],

@@ -28,7 +28,7 @@ export interface LoadOptions {
   resolve?: (file: string) => Promise<string>;
   /** One of HF's classes, where it is not the one that was saved. */
   as?: string;
-  /** On the CPU, of q8 and q4 weights: "int8" (the default there) is several times as fast and about 1 % off, "exact" is not. On a GPU, "f16" keeps what a decoder remembers in half the memory and, where the GPU computes in f16, computes pictures and prompts so, about 0.1 % off. */
+  /** On the CPU, of q8 and q4 weights: "int8" (the default there) is several times as fast and about 1 % off, "exact" is not. On a GPU, "f16" keeps the keys and values of a decoder's self-attention in half the memory and, where the GPU computes in f16, computes pictures and prompts so, about 0.1 % off. */
   arithmetic?: Arithmetic;
 }
 export type Arithmetic = "exact" | "int8" | "f16";

@@ -72,23 +72,30 @@ pub(crate) mod gpu {
     const MAX_SPLITS: usize = 8;
 
     /// A cache as a kernel sees it.
-    struct Words {
+    struct CacheBuffer {
         buffer: CubeTensor,
         kind: Type,
+        /// Numbers.
+        in_word: u32,
     }
 
-    impl Words {
+    impl CacheBuffer {
         fn of(cache: &Cache) -> Result<Self> {
             Ok(match cache {
-                Cache::Floats(numbers) => Self { buffer: floats(numbers)?, kind: Type::F32 },
-                Cache::Halves(words) => Self { buffer: ints(words)?, kind: Type::U32 },
+                Cache::Floats(numbers) => Self { buffer: floats(numbers)?, kind: Type::F32, in_word: 1 },
+                Cache::Halves(words) => Self { buffer: ints(words)?, kind: Type::U32, in_word: 2 },
             })
         }
+    }
 
-        /// Numbers.
-        fn in_word(&self) -> usize {
-            if self.kind == Type::U32 { 2 } else { 1 }
-        }
+    /// WGSL that reads and writes caches, behind what says how a word of this one is read.
+    macro_rules! on_cache {
+        ($cache:expr, $($file:literal),+) => {
+            match $cache.in_word {
+                1 => concat!(include_str!("cache_floats.wgsl"), $(include_str!($file)),+),
+                _ => concat!(include_str!("cache_halves.wgsl"), $(include_str!($file)),+),
+            }
+        };
     }
 
     impl Variant {
@@ -117,7 +124,7 @@ pub(crate) mod gpu {
         by_distance: Option<&DistanceBias>,
         variant: Variant,
     ) -> Result<Tensor<2>> {
-        let (k_cache, v_cache) = (Words::of(caches[0])?, Words::of(caches[1])?);
+        let (k_cache, v_cache) = (CacheBuffer::of(caches[0])?, CacheBuffer::of(caches[1])?);
         let words = ints(&state.buffer)?;
         let count = q.tensor.dims()[0];
         let (positions, width) = (count / state.active_rows(), heads.count * heads.head_dim);
@@ -137,24 +144,12 @@ pub(crate) mod gpu {
             // Of each: its floats, the highest score and the sum of its weights.
             _ => empty(&q_rows, [count * heads.count * splits, heads.head_dim + 2], burn_tensor::DType::F32),
         };
-        let source = match k_cache.kind {
-            Type::U32 => concat!(
-                include_str!("halves.wgsl"),
-                include_str!("distance.wgsl"),
-                include_str!("cached_attention.wgsl"),
-                include_str!("softmax_tiles.wgsl")
-            ),
-            _ => concat!(
-                include_str!("floats.wgsl"),
-                include_str!("distance.wgsl"),
-                include_str!("cached_attention.wgsl"),
-                include_str!("softmax_tiles.wgsl")
-            ),
-        };
+        let source = on_cache!(k_cache, "distance.wgsl", "cached_attention.wgsl", "softmax_tiles.wgsl");
         let kernel = Kernel::new("cached_attention", source)
             .together(variant.subgroups)
             .workgroup(variant.threads)
             .constant("SPLITS", splits as u32)
+            .constant("IN_WORD", k_cache.in_word)
             .constant("JOINS", joins.into())
             .constant("HEAD_DIM", heads.head_dim as u32)
             .constant("DISTANCE", by_distance.is_some().into())
@@ -197,17 +192,14 @@ pub(crate) mod gpu {
     fn append(
         state: &StepState,
         [k, v]: [Rows; 2],
-        [k_cache, v_cache]: [&Words; 2],
+        [k_cache, v_cache]: [&CacheBuffer; 2],
         words: &CubeTensor,
         [positions, width]: [usize; 2],
     ) -> Result<()> {
         // WebGPU refuses one buffer bound twice: a fused product is bound once and read at two offsets.
         let fused = std::ptr::eq(k.tensor, v.tensor);
-        let source = match k_cache.kind {
-            Type::U32 => concat!(include_str!("halves.wgsl"), include_str!("append.wgsl")),
-            _ => concat!(include_str!("floats.wgsl"), include_str!("append.wgsl")),
-        };
-        let kernel = Kernel::new("append", source)
+        let kernel = Kernel::new("append", on_cache!(k_cache, "append.wgsl"))
+            .constant("IN_WORD", k_cache.in_word)
             .constant("FUSED", fused.into())
             .buffer("k", Type::F32, &floats(k.tensor)?)
             .buffer("k_cache", k_cache.kind, &k_cache.buffer)
@@ -217,6 +209,6 @@ pub(crate) mod gpu {
         let ([count, k_stride], v_stride) = (k.tensor.dims(), v.tensor.dims()[1]);
         kernel
             .info([positions, width, state.stride(), k_stride, k.offset, v_stride, v.offset])
-            .launch((count * width / k_cache.in_word()).div_ceil(64))
+            .launch((count * width / k_cache.in_word as usize).div_ceil(64))
     }
 }

@@ -299,7 +299,7 @@ impl Weights {
                         return Err(Error::WeightMissing { key });
                     }
                 }
-                let (layout, arithmetic) = (Layout::of(device, role), device.of_products());
+                let (layout, arithmetic) = (Layout::of(device, role), device.arithmetic_of_products());
                 Ok(Matrix { quant, layout, arithmetic, rows, columns, chunks: filled.chunks })
             }
         }

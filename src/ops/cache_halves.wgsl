@@ -1,5 +1,4 @@
 // What a cache keeps in a word: two numbers as f16. Larger ones than an f16 can be become the largest.
-const IN_WORD: u32 = 2u;
 fn packed(first: f32, second: f32) -> u32 {
     return pack2x16float(clamp(vec2<f32>(first, second), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
 }
