@@ -211,7 +211,7 @@ fn give_back(buffer: &ArrayBuffer) {
 }
 
 /// Chromium keeps beside the buffer that it gives what it has read from the disk, until its collector comes; and that is called by what it knows of, which this
-/// is not: a load from the cache took half a gigabyte of it. A buffer that nobody writes to takes no memory there, but counts. Elsewhere it would take some.
+/// is not: 733 MB of weights left 210 of it. A buffer that nobody writes to takes no memory there, but counts. Elsewhere it would take some.
 /// `moved`: bytes that came or went.
 fn hurry_collector(moved: usize) {
     if navigator("userAgentData").is_none() {
