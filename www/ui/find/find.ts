@@ -192,7 +192,7 @@ export class Find implements Place {
   private ordered(anew: boolean): void {
     this.problem.hidden = true;
     this.show();
-    if (anew && window.scrollY > this.grid.element.offsetTop) window.scrollTo({ top: 0, behavior: "instant" });
+    if (anew && !this.section.hidden && window.scrollY > this.grid.element.offsetTop) window.scrollTo({ top: 0, behavior: "instant" });
   }
 
   private async load(asked: boolean): Promise<void> {

@@ -70,7 +70,9 @@ export class Intake {
   /** `forget`: what was seen of them, too. */
   async takeAway(how: { readonly forget: boolean }): Promise<void> {
     this.early = [];
-    await this.library.clear(how);
+    const cleared = this.library.clear(how);
+    // What is kept takes its time to go; the pictures are gone at once.
     this.emptied();
+    await cleared;
   }
 }

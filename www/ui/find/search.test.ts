@@ -24,6 +24,7 @@ function searching({ mock }: TestContext, items: Item[]) {
   mock.timers.enable({ apis: ["setTimeout"] });
   const heard = { read: [] as string[], matched: [] as string[], ordered: [] as boolean[], best: [] as string[], failed: [] as unknown[] };
   const field = { value: "" };
+  const looks = { match: async (_: string): Promise<number> => 0.5 };
   const seer = {
     ready: true,
     read: async (text: string) => {
@@ -32,7 +33,7 @@ function searching({ mock }: TestContext, items: Item[]) {
     },
     match: async (_: File, text: string) => {
       heard.matched.push(text);
-      return 0.5;
+      return looks.match(text);
     },
   };
   const library = {
@@ -58,7 +59,7 @@ function searching({ mock }: TestContext, items: Item[]) {
     for (let i = 0; i < 50; i++) await Promise.resolve();
   };
   const names = () => search.found?.map(({ item }) => item.name);
-  return { search, heard, field, type, later, names };
+  return { search, heard, field, looks, type, later, names };
 }
 
 test("what is typed is looked for a moment after the last letter, and the best are looked at again when it rests", async t => {
@@ -133,4 +134,69 @@ test("of many found some are shown, until all are asked for; other words show so
   field.value = "a cat";
   await search.start();
   assert.equal(shown(), 96);
+});
+
+test("pictures that are taken away during the second look do not come back with its end", async t => {
+  const { search, heard, looks, type, later } = searching(t, [picture("far", 0, 1), picture("near", 1, 0)]);
+  let matched = (_: number): void => {};
+  looks.match = () =>
+    new Promise(resolve => {
+      matched = resolve;
+    });
+  type("a bee");
+  await later(100);
+  await later(900);
+  assert.equal(search.fitting, "now");
+  search.forget();
+  assert.equal(search.fitting, "no");
+  matched(0.5);
+  await later(5000);
+  assert.equal(search.found, null);
+  assert.equal(search.fitting, "no");
+  assert.deepEqual(heard.best, []);
+});
+
+test("a second look that fails leaves the order as it was, and tells no best", async t => {
+  const { search, heard, looks, type, later, names } = searching(t, [picture("far", 0, 1), picture("near", 1, 0)]);
+  const lost = new Error("the device is lost");
+  looks.match = () => (heard.matched.length === 1 ? Promise.resolve(0) : Promise.reject(lost));
+  type("a bee");
+  await later(100);
+  await later(900);
+  assert.deepEqual(heard.failed, [lost]);
+  assert.equal(search.fitting, "no");
+  assert.deepEqual(names(), ["near", "far"]);
+  assert.equal(search.found?.[0]?.itm, null);
+  assert.deepEqual(heard.best, []);
+});
+
+test("while the view is away nothing is looked for, and nothing looked at again: that follows when it is back", async t => {
+  const { search, heard, field, type, later, names } = searching(t, [picture("near", 1, 0)]);
+  type("a bee");
+  search.leave();
+  await later(5000);
+  assert.deepEqual(heard.read, []);
+  search.enter();
+  await later(0);
+  assert.deepEqual(heard.read, ["a bee"]);
+  assert.deepEqual(names(), ["near"]);
+  field.value = "a cat";
+  const reading = search.start();
+  search.leave();
+  await reading;
+  await later(5000);
+  assert.deepEqual(heard.matched, []);
+  search.enter();
+  await later(1000);
+  assert.deepEqual(heard.matched, ["a cat"]);
+  assert.deepEqual(heard.best, ["near"]);
+});
+
+test("nothing follows the end", async t => {
+  const { search, heard, type, later } = searching(t, [picture("near", 1, 0)]);
+  type("a bee");
+  search.end();
+  await later(5000);
+  assert.deepEqual(heard.read, []);
+  assert.equal(search.found, null);
 });

@@ -39,6 +39,7 @@ export class Search {
   private readonly library: Holds;
   private readonly desk: Desk;
   private abort = new AbortController();
+  /** Set as long as a search is due, though none starts while the view is away. */
   private timer: ReturnType<typeof setTimeout> | undefined;
   private idle: ReturnType<typeof setTimeout> | undefined;
   private news: ReturnType<typeof setTimeout> | undefined;
@@ -75,11 +76,14 @@ export class Search {
   /** The view is shown. */
   enter(): void {
     this.away = false;
+    if (this.timer !== undefined) return void this.start();
+    this.rest();
     this.heedNews();
   }
 
   leave(): void {
     this.away = true;
+    clearTimeout(this.timer);
     clearTimeout(this.idle);
     clearTimeout(this.news);
     this.news = undefined;
@@ -87,13 +91,14 @@ export class Search {
 
   /** The pictures that were found are gone. */
   forget(): void {
+    this.abort.abort();
     this.found = null;
+    this.fitting = "no";
   }
 
   end(): void {
     this.leave();
     this.forget();
-    this.abort.abort();
   }
 
   /** What has been looked at since takes its place among what was found. */
@@ -118,7 +123,9 @@ export class Search {
    * have been looked at.
    */
   async start({ anew = true } = {}): Promise<void> {
+    clearTimeout(this.timer);
     clearTimeout(this.idle);
+    this.timer = undefined;
     this.abort.abort();
     const abort = new AbortController();
     this.abort = abort;
@@ -138,10 +145,16 @@ export class Search {
       this.found = rank(this.library.items, query);
       performance.measure("find: rank", { start: started }); // seen in the browser's own tools, and by a test
       this.desk.ordered(anew);
-      this.idle = setTimeout(() => void this.refine(), IDLE_MS);
+      this.rest();
     } catch (error) {
       if (!abort.signal.aborted) this.desk.failed(error);
     }
+  }
+
+  /** Nothing is typed: the best are looked at again, unless that changes soon. */
+  private rest(): void {
+    clearTimeout(this.idle);
+    if (!this.away) this.idle = setTimeout(() => void this.refine(), IDLE_MS);
   }
 
   /** Looks at the best again, each together with the words. */
@@ -161,12 +174,14 @@ export class Search {
       }
     } catch (error) {
       if (signal.aborted) return;
+      this.fitting = "no";
       this.desk.failed(error);
+      return this.desk.changed();
     }
     this.fitting = itm.size === 0 ? "no" : "done";
     this.found = refined(found, itm);
     this.desk.changed();
     const [best] = this.found;
-    if (best !== undefined) this.desk.refined(best.item);
+    if (best !== undefined && !this.away) this.desk.refined(best.item);
   }
 }
