@@ -57,7 +57,8 @@ export class Intake {
       const folder = new URL("gallery/", document.baseURI);
       const response = await fetch(new URL("index.json", folder));
       const list: unknown = await response.json();
-      if (!Array.isArray(list)) return;
+      // The visitor's own may have come meanwhile: they take its place.
+      if (!Array.isArray(list) || this.library.items.length > 0 || this.waiting > 0) return;
       const files = list.flatMap((one: unknown) =>
         typeof one === "object" && one !== null && "file" in one && typeof one.file === "string" ? [one.file] : [],
       );
