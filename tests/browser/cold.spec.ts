@@ -87,6 +87,9 @@ test("what is painted before the script stays where it is to the pixel, which no
   await expect(page.locator("#samples img")).toHaveCount(6);
   const parts = page.locator("h1, #views, #drop, #ways-in, #samples, #bar");
   await expect(parts).toHaveCount(6);
+  // A sheet is on this list once it is there; the document does not wait for it where scripts are held back.
+  const sheets = () => page.evaluate(() => [...document.styleSheets].map(({ href }) => href));
+  await expect.poll(sheets).toContain(`${site.origin}${BASE}style.css`);
   const places = () => parts.evaluateAll(all => all.map(part => `${part.id || part.tagName} ${part.getBoundingClientRect().top}`));
   const before = await places();
   release();
