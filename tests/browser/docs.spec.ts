@@ -11,7 +11,7 @@ import { allFences, codes, commands, GUIDES, prose, tables } from "../../scripts
 import { serve } from "../../scripts/serve.mjs";
 import { CALLS, NAMED, type Setting, SETTINGS } from "./docs/settings.js";
 import { expect, samples } from "./house.js";
-import { type Project, putBeside, test } from "./package.js";
+import { copyExample, type Project, putBeside, test } from "./package.js";
 
 interface Fence {
   readonly guide: string;
@@ -322,7 +322,7 @@ for (const fence of FENCES.filter(({ language }) => language === "html")) {
 for (const fence of FENCES.filter(({ language }) => language === "http")) {
   test(`${where(fence)}: a page works under these headers`, async ({ visitor, installed }) => {
     const folder = mkdtempSync(join(installed.folder, "headers-"));
-    cpSync(at("examples", "web", "plain"), folder, { recursive: true });
+    copyExample("plain", folder);
     cpSync(installed.installed, join(folder, "blip2-web"), { recursive: true });
     const index = join(folder, "index.html");
     writeFileSync(index, readFileSync(index, "utf8").replace(/<meta\s+http-equiv="Content-Security-Policy"[^>]*>/, ""));

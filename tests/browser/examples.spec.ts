@@ -9,17 +9,12 @@ import { launchOptions } from "../../scripts/chromium.mjs";
 import { at, must } from "../../scripts/common.mjs";
 import { serve } from "../../scripts/serve.mjs";
 import { expect, samples } from "./house.js";
-import { type Project, REACT, test } from "./package.js";
-
-/** What installing, building and trying an example leave in its folder. */
-const LEFT = /[\\/](node_modules|models|dist|out|\.next)$/;
-const copy = (name: string, folder: string): void =>
-  cpSync(at("examples", "web", name), folder, { recursive: true, filter: path => !LEFT.test(path) });
+import { copyExample, type Project, REACT, test } from "./package.js";
 
 /** A copy of the example's folder with what it has installed, and a model where it expects one. Dev servers serve nothing from outside of it. */
 function copied(installed: Project, name: string, site: string): string {
   const folder = mkdtempSync(join(installed.folder, `${name}-`));
-  copy(name, folder);
+  copyExample(name, folder);
   cpSync(installed.installed, join(folder, "node_modules", "blip2-web"), { recursive: true });
   for (const name of REACT) symlinkSync(at("node_modules", name), join(folder, "node_modules", name));
   mkdirSync(join(folder, site, "models"), { recursive: true });
@@ -31,7 +26,7 @@ function copied(installed: Project, name: string, site: string): string {
 function within(installed: Project, name: string): { readonly folder: string; remove(): void } {
   mkdirSync(at("build"), { recursive: true });
   const folder = mkdtempSync(at("build", `${name}-`));
-  copy(name, folder);
+  copyExample(name, folder);
   cpSync(installed.installed, join(folder, "node_modules", "blip2-web"), { recursive: true });
   cpSync(at("demo", "model"), join(folder, "public", "models", "demo"), { recursive: true });
   return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) };
@@ -183,7 +178,7 @@ test("next: from its dev server, one worker under StrictMode", async ({ visitor,
 /** Chromium with the example as an extension, changed by `change` first, in whose panel a picture is captioned. `work` gets that, and what was asked for. */
 async function extended(installed: Project, change: (folder: string) => void, work: (panel: Page, asked: readonly string[]) => Promise<void>) {
   const folder = mkdtempSync(join(installed.folder, "extension-"));
-  copy("extension", folder);
+  copyExample("extension", folder);
   cpSync(installed.installed, join(folder, "blip2-web"), { recursive: true });
   change(folder);
   const profile = mkdtempSync(join(tmpdir(), "blip2-profile-"));

@@ -1,7 +1,7 @@
 /** The npm package as others get it: packed to a tarball, unpacked into a project of its own. */
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { tools } from "../../scripts/bootstrap.mjs";
@@ -63,4 +63,12 @@ export function putBeside(installed: string, folder: string): void {
   for (const name of readdirSync(join(installed, "wasm")).filter(name => name.endsWith(".wasm"))) {
     copyFileSync(join(installed, "wasm", name), join(folder, "wasm", name));
   }
+}
+
+/** Copies what is written of an example, kept by git already or not yet, and none of what installing, building and trying it left in its folder. */
+export function copyExample(name: string, folder: string): void {
+  const from = at("examples", "web", name);
+  const listed = execFileSync("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: from, encoding: "utf8" });
+  const files = listed.split("\0").filter(file => file !== "" && existsSync(join(from, file)));
+  for (const file of files) cpSync(join(from, file), join(folder, file));
 }
