@@ -69,6 +69,32 @@ test("beams, draws, stop strings and chat say the same on the CPU and on WebGPU"
   expect([onGpu.text, onGpu.ids]).toEqual([onCpu.text, onCpu.ids]);
 });
 
+test("halves on a GPU, and processors that only lower scores, say what the CPU says exactly", async ({ visitor, shelf }) => {
+  await openLibrary(visitor, shelf, "cpu");
+  const said = ([device, arithmetic]: readonly ["cpu", "exact"] | readonly ["webgpu", "f16"]) =>
+    visitor.evaluate(
+      async ({ device, arithmetic }) => {
+        const blip2 = await library.createEngine({ device }).load("models/demo", { arithmetic });
+        const image = await blip2.encode("samples/10-cup_of_coffee-star.png");
+        const text = async (options: object) => (await image.caption(options)).text;
+        return {
+          arithmetic: blip2.info.arithmetic,
+          texts: [
+            await text({}),
+            await text({ repetition_penalty: 1.5, max_new_tokens: 12 }),
+            await text({ no_repeat_ngram_size: 1, min_new_tokens: 10, max_new_tokens: 12 }),
+            await text({ num_beams: 2, max_new_tokens: 12 }),
+          ],
+        };
+      },
+      { device, arithmetic },
+    );
+  const [exact, halves] = [await said(["cpu", "exact"]), await said(["webgpu", "f16"])];
+  expect([exact.arithmetic, halves.arithmetic]).toEqual(["exact", "f16"]);
+  expect(exact.texts[2], "it says other things where nothing may come again").not.toBe(exact.texts[0]);
+  expect(halves.texts).toEqual(exact.texts);
+});
+
 test("transformers' classes give transformers' tensors", async ({ visitor, shelf }) => {
   await openLibrary(visitor, shelf, "cpu");
   const found = await visitor.evaluate(async () => {
