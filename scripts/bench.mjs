@@ -57,7 +57,7 @@ export async function bench(wanted = {}) {
     .map(name => at("demo", "samples", name));
   const runs = [];
   for (const device of devices) {
-    const page = await benchPage(found, device, { own: device === "cpu" || kernels || context, optimize: !quick });
+    const page = await benchPage(found, device, { own: device === "cpu" || kernels || context || load, optimize: !quick });
     for (const { name, dir } of models) {
       say(`bench: ${name} on ${device}`);
       const facts = factsOf(dir);

@@ -189,6 +189,7 @@ class Bench {
     });
     this.wasmMemory = engine.memory.buffer.byteLength;
     if (this.task.own === null) return;
+    phase("measure");
     const own = await startOwn(this.task.own);
     const [bytes, start] = [4 << 20, performance.now()];
     // As warm as the engine's own has become.
