@@ -12,8 +12,6 @@ import { answer, ask, BASE, caption, expect, ready, siteFolder } from "./house.j
 import { test } from "./package.js";
 
 const EARLY = 50;
-/** Pools give back what nobody has used for a while: from here on they have come to rest. */
-const SETTLED = 100;
 const ALL = 200;
 /** What a small model does not give back, a large one does not either: WebGPU's adapter is software here, where the demo would take an hour. */
 const RUNS = [
@@ -56,23 +54,24 @@ if ("GPUDevice" in self) {
     }
     const there = [...alive].filter(one => one.deref() !== undefined);
     const bytes = passing => there.filter(one => one.passing === passing).reduce((sum, { size }) => sum + size, 0);
-    return [bytes(false), bytes(true)];
+    return [bytes(false), bytes(true), there.length];
   };
 }
 `;
 
-/** Pages of 64 KiB of the engine's memory; bytes of buffers on the GPU, and of those through which bytes come and go. */
-async function held(page: Page): Promise<{ pages: number; gpu: number; passing: number }> {
+/** Pages of 64 KiB of the engine's memory; bytes of buffers on the GPU, and of those through which bytes come and go; how many both are. */
+async function held(page: Page): Promise<{ pages: number; gpu: number; passing: number; buffers: number }> {
   const [worker] = page.workers();
   if (worker === undefined) throw new Error("the page has no worker");
   return worker.evaluate(async () => {
     const memory: unknown = Reflect.get(self, "engineMemory");
     const gpuBytes: unknown = Reflect.get(self, "gpuBytes");
-    const [gpu, passing] = typeof gpuBytes === "function" ? await gpuBytes() : [0, 0];
+    const [gpu, passing, buffers] = typeof gpuBytes === "function" ? await gpuBytes() : [0, 0, 0];
     return {
       pages: memory instanceof WebAssembly.Memory ? memory.buffer.byteLength / 65_536 : 0,
       gpu: Number(gpu),
       passing: Number(passing),
+      buffers: Number(buffers),
     };
   });
 }
@@ -119,8 +118,7 @@ for (const { model, device } of RUNS) {
       await ready(page, device);
       const gallery = readdirSync("demo/gallery").filter(name => name.endsWith(".png"));
       const measure = async () => ({ ...(await held(page)), resident: await resident(page, profile) });
-      const before = { pages: 0, gpu: 0, passing: 0, resident: 0 };
-      const settled = { gpu: 0 };
+      const before = { pages: 0, gpu: 0, passing: 0, buffers: 0, resident: 0 };
       const empty: string[] = [];
       for (let i = 1; i <= ALL; i++) {
         const drawn = gallery[i % gallery.length] ?? "";
@@ -131,20 +129,19 @@ for (const { model, device } of RUNS) {
         if ((await caption(page)) === "") empty.push(`caption ${i} (${drawn})`);
         if ((await answer(await ask(page, "What is this?"))) === "") empty.push(`answer ${i} (${drawn})`);
         if (i === EARLY) Object.assign(before, await measure());
-        if (i === SETTLED) Object.assign(settled, await held(page));
       }
       const after = await measure();
-      const words = ({ pages, gpu, passing, resident }: typeof after) =>
-        `${pages} wasm pages, ${gpu} B on the GPU and ${passing} B on their way, ${Math.round(resident)} MB`;
-      console.log(`${model}, ${device}: after ${EARLY} pictures ${words(before)}; after ${SETTLED} ${settled.gpu} B on the GPU; after ${ALL} ${words(after)}; ${empty.length} texts empty`);
+      const words = ({ pages, gpu, passing, buffers, resident }: typeof after) =>
+        `${pages} wasm pages, ${gpu} B on the GPU and ${passing} B on their way in ${buffers} buffers, ${Math.round(resident)} MB`;
+      console.log(`${model}, ${device}: after ${EARLY} pictures ${words(before)}; after ${ALL} ${words(after)}; ${empty.length} texts empty`);
       // A random model may end where it begins.
       expect(empty.length, `empty: ${empty.join(", ")}`).toBeLessThanOrEqual(model === "demo" ? 0 : ALL);
       expect(before.pages).toBeGreaterThan(0);
       expect(before.gpu > 0).toBe(device === "webgpu");
       expect(after.pages).toBe(before.pages);
-      // The engine's pools still change a buffer for one of another size now and then; one that a picture left behind would have 256 bytes at least.
+      // The engine's pools change a buffer for one of another size now and then. One that each picture left behind would be there as often.
+      expect(after.buffers - before.buffers).toBeLessThan((ALL - EARLY) / 10);
       expect(after.gpu - before.gpu).toBeLessThan((ALL - EARLY) * 256);
-      expect(after.gpu).toBe(settled.gpu);
       expect(after.passing - before.passing).toBeLessThan((ALL - EARLY) * 256);
       expect(after.resident).toBeLessThan(before.resident * 1.1);
     } finally {
