@@ -3,7 +3,10 @@
 export interface Own {
   default(options: { module_or_path: URL }): Promise<unknown>;
   readonly Reader: new (bytes: number) => Reader;
-  readonly Unfused: new (configJson: string) => Unfused;
+  /** On the CPU alone. */
+  readonly Unfused?: new (
+    configJson: string,
+  ) => Unfused;
   readonly BenchContext: { create(configJson: string, quant: string): Promise<ContextRun> };
   readonly BenchProduct: { create(quant: string, rows: number, out: number, columns: number): Promise<ProductRun> };
   /** Each runs so many turns and returns how many operations that were. */
@@ -43,7 +46,7 @@ export interface ProductRun extends Freed {
   run(times: number): Promise<void>;
 }
 
-const NAMES = ["default", "Reader", "Unfused", "BenchProduct", "BenchContext", "multiplyAdd", "multiplyAddInt8", "hash"];
+const NAMES = ["default", "Reader", "BenchProduct", "BenchContext", "multiplyAdd", "multiplyAddInt8", "hash"];
 
 export async function startOwn(glue: string): Promise<Own> {
   const found: unknown = await import(glue);

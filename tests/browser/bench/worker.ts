@@ -65,7 +65,7 @@ class Bench {
     // From here on the bench has wasm of its own, whose memory is not the engine's.
     phase("measure");
     const own = task.own === null ? null : await startOwn(task.own);
-    const unfused = own !== null && task.unfused ? new own.Unfused(await (await fetch(`${task.model}config.json`)).text()) : null;
+    const unfused = own?.Unfused !== undefined && task.unfused ? new own.Unfused(await (await fetch(`${task.model}config.json`)).text()) : null;
     this.limits = await Limits.of(task.device, own, model.info().index.stages.language || this.facts.device_bytes);
     await this.repeat(async () => {
       await subject.round(unfused);
