@@ -1,5 +1,6 @@
 //! Keys or values of the positions that a decoder has seen.
 
+use burn_tensor::kind::Numeric;
 use burn_tensor::{Int, Tensor};
 
 use crate::device::{Arithmetic, Device};
@@ -43,17 +44,14 @@ impl Cache {
 
     /// The same positions of `rows` rows with room for more, [before, after] of them.
     pub fn grow(&mut self, rows: usize, [before, after]: [usize; 2]) {
-        /// Floats and words are moved by the same calls, which have no trait in common.
-        macro_rules! grown {
-            ($cache:expr) => {{
-                let [_, width] = $cache.dims();
-                let room = Tensor::zeros([rows, after - before, width], &$cache.device());
-                Tensor::cat(vec![$cache.clone().reshape([rows, before, width]), room], 1).reshape([rows * after, width])
-            }};
+        fn grown<K: Numeric>(cache: &Tensor<2, K>, rows: usize, [before, after]: [usize; 2]) -> Tensor<2, K> {
+            let [_, width] = cache.dims();
+            let room = Tensor::zeros([rows, after - before, width], &cache.device());
+            Tensor::cat(vec![cache.clone().reshape([rows, before, width]), room], 1).reshape([rows * after, width])
         }
         match self {
-            Self::Floats(floats) => *floats = grown!(floats),
-            Self::Halves(words) => *words = grown!(words),
+            Self::Floats(floats) => *floats = grown(floats, rows, [before, after]),
+            Self::Halves(words) => *words = grown(words, rows, [before, after]),
         }
     }
 
